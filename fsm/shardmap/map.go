@@ -1,0 +1,44 @@
+// Package shardmap holds the shard map and all shard arithmetic: which shard owns an id, and who holds a shard.
+//
+//	id -> murmur3 -> slot -> shard -> replicas -> leader's endpoint
+//
+// A Map is a value that is replaced, never changed, so readers need no lock. It imports nothing of ours but event.
+package shardmap
+
+import "github.com/sutra-grid/sutra-grid/fsm/event"
+
+// Replica states and shard states as they appear in the map.
+const (
+	Forming = "forming" // voters fixed, no leader has reported yet
+	Formed  = "formed"  // from now on an empty replica joins as a learner only
+
+	Voter   = "voter"
+	Learner = "learner"
+)
+
+// Map is the placement of all shards at one epoch.
+type Map struct {
+	Epoch    event.Position `wire:"epoch"` // seq of its last change
+	Strategy string         `wire:"strategy"`
+	Base     uint32         `wire:"base"` // number of shards at creation, for ever (safety S21); 0: no map yet
+	Replicas uint32         `wire:"replicas"`
+	Shards   []Shard        `wire:"shards"` // ordered by number: shard-0, shard-1, …
+}
+
+// Shard is one replica group.
+type Shard struct {
+	ID       event.ShardID `wire:"shard_id"`
+	State    string        `wire:"state"`  // Forming or Formed
+	Leader   event.NodeID  `wire:"leader"` // empty: none reported yet
+	Term     uint64        `wire:"term"`
+	Replicas []Replica     `wire:"replicas"`
+}
+
+// Replica is one member of a group.
+type Replica struct {
+	ReplicaID event.ReplicaID `wire:"replica_id"`
+	NodeID    event.NodeID    `wire:"node_id"`
+	AgentID   event.AgentID   `wire:"agent_id"`
+	Endpoint  string          `wire:"endpoint"` // host:port of the node, as last reported
+	Role      string          `wire:"role"`     // Voter or Learner
+}
