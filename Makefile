@@ -1,0 +1,44 @@
+# Sutra Grid. Every target works from a clean clone with Go, make and gcc.
+BIN  := bin
+CMDS := gridmaster gridagent gridnode gridctl
+DATA ?= dev-data
+FUZZTIME ?= 2m
+RACE := ./fsm/... ./transport/... ./internal/... ./storagenode/engine/... ./master/txn/... ./master/feed/... ./client/...
+
+.PHONY: all build run test race check fuzz e2e clean
+
+all: build
+
+build: ## the programs, into bin/
+	go build -o $(BIN)/ $(addprefix ./cmd/,$(CMDS))
+
+run: build ## a whole grid on this machine; Ctrl-C stops it and keeps its data
+	@exec $(BIN)/gridctl dev --data $(DATA)
+
+test: ## everything a developer runs before a commit
+	go test -timeout 8m ./...
+	go test -timeout 8m -race -short $(RACE)
+
+race: ## all tests under the race detector
+	CGO_ENABLED=1 go test -timeout 20m -race ./...
+
+check: ## format, vet, staticcheck, go.mod, import law and style measures, 5 s of each fuzz target
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these files"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go mod tidy -diff
+	go test ./internal/law
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=5s
+
+fuzz: ## 2 minutes of each fuzz target, or FUZZTIME
+	@git grep -noE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | sed -E 's|^(.*)/[^/:]*:[0-9]+:func (.*)$$|\1 \2|' | \
+	while read -r dir name; do \
+		echo "fuzz $$dir $$name $(FUZZTIME)"; \
+		go test "./$$dir" -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) >fuzz.log 2>&1 || { cat fuzz.log; exit 1; }; \
+	done; rm -f fuzz.log
+
+e2e: ## kills under a full import, with real processes
+	GRID_E2E_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 15m -v ./internal/e2e
+
+clean:
+	rm -rf $(BIN) $(DATA)

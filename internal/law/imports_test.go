@@ -1,0 +1,230 @@
+package law
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sutra-grid/sutra-grid/"
+
+// edges is the import law: for each package (or folder, when the key ends in "/...") what of ours its code may import, and
+// why. What is not listed is forbidden. Test files may import anything below them or beside them.
+var edges = map[string][]struct{ target, reason string }{
+	"internal/pack":      {},
+	"internal/law":       {},
+	"internal/graphwalk": {},
+	"fsm/event":          {{"internal/pack", "one codec for everything that is encoded"}},
+	"fsm/shardmap":       {{"fsm/event", "ids"}},
+	"fsm": {
+		{"fsm/event", "the vocabulary"},
+		{"fsm/shardmap", "the map is part of the state"},
+		{"internal/pack", "snapshots"},
+	},
+	"transport": {
+		{"fsm/event", "ids and errors in messages"},
+		{"fsm/shardmap", "the map in messages"},
+		{"internal/pack", "the enum codec"},
+	},
+	"internal/datadir": {{"fsm/event", "ids and incarnation in IDENTITY"}},
+	"internal/raftgroup": {
+		{"fsm/event", "replica ids and error kinds"},
+		{"internal/datadir", "atomic files"},
+		{"internal/pack", "the entry codec"},
+		{"transport", "the network and the first byte of a raft connection"},
+	},
+	"storagenode/lock": {{"fsm/event", "transaction ids"}},
+	"storagenode/engine": {
+		{"fsm/event", "ids and errors"},
+		{"internal/datadir", "atomic directory switch"},
+		{"internal/pack", "records"},
+		{"internal/raftgroup", "the engine is a group's state machine"},
+		{"storagenode/lock", "the lock table"},
+		{"transport", "operations and limits"},
+	},
+	"storagenode": {
+		{"fsm/event", "ids and errors"},
+		{"fsm/shardmap", "ownership"},
+		{"internal/datadir", "identity and lock"},
+		{"internal/graphwalk", "paths inside one shard"},
+		{"internal/pack", "the cached map"},
+		{"internal/raftgroup", "replica groups"},
+		{"storagenode/engine", "the replica's state machine"},
+		{"storagenode/lock", "wait queues"},
+		{"transport", "the server and the masters"},
+	},
+	"client": {
+		{"fsm/event", "ids and errors"},
+		{"fsm/shardmap", "routing"},
+		{"internal/graphwalk", "paths over shards"},
+		{"transport", "calls"},
+	},
+	"agent/platform": {{"fsm/event", "ids"}},
+	"agent/platform/process": {
+		{"agent/platform", "the interface it implements"},
+		{"fsm/event", "ids"},
+		{"internal/datadir", "atomic files"},
+	},
+	"agent": {
+		{"agent/platform", "the adapter's interface"},
+		{"agent/platform/process", "the adapter"},
+		{"fsm/event", "ids and events"},
+		{"internal/datadir", "identity and atomic files"},
+		{"transport", "the masters"},
+	},
+	"master/feed": {
+		{"fsm", "records and the acknowledged cursor"},
+		{"fsm/event", "envelopes"},
+		{"transport", "the sink's protocol"},
+	},
+	"master/txn": {
+		{"client", "routed requests to shard leaders"},
+		{"fsm", "decisions are state"},
+		{"fsm/event", "decision events"},
+		{"fsm/shardmap", "the shards of a transaction"},
+		{"transport", "prepare and finish"},
+	},
+	"master/gateway": {
+		{"client", "routing, fan-out, merge"},
+		{"fsm", "the local map"},
+		{"fsm/event", "ids and errors"},
+		{"fsm/shardmap", "the local map"},
+		{"transport", "requests"},
+	},
+	"master/placement": {
+		{"fsm", "the reported state"},
+		{"fsm/event", "actions are events"},
+		{"fsm/shardmap", "the desired map"},
+	},
+	"master": {
+		{"client", "the gateway's client"},
+		{"fsm", "the state machine"},
+		{"fsm/event", "the vocabulary"},
+		{"fsm/shardmap", "the map"},
+		{"internal/datadir", "identity and lock"},
+		{"internal/pack", "the forming record"},
+		{"internal/raftgroup", "the masters' group"},
+		{"master/feed", "outbox and shipper"},
+		{"master/gateway", "storage requests"},
+		{"master/placement", "the reconciler"},
+		{"master/txn", "the coordinator"},
+		{"transport", "the server"},
+	},
+	"cmd/gridmaster": {{"master", "what it runs"}, {"fsm/event", "ids"}, {"transport", "addresses"}},
+	"cmd/gridagent":  {{"agent", "what it runs"}, {"fsm/event", "ids"}, {"transport", "addresses"}},
+	"cmd/gridnode":   {{"storagenode", "what it runs"}, {"fsm/event", "ids"}, {"transport", "addresses"}},
+	"cmd/gridctl": {
+		{"client", "the SDK is how it talks to the grid"},
+		{"cmd/gridctl/dev", "a command of its own"},
+		{"fsm/event", "ids, events and errors"},
+		{"fsm/shardmap", "locate"},
+		{"transport", "messages"},
+	},
+	"cmd/gridctl/dev": {
+		{"fsm/event", "ids"},
+		{"fsm/shardmap", "readiness"},
+		{"internal/datadir", "lock and atomic files"},
+		{"transport", "asking the grid"},
+		{"agent", "the agents' records of running nodes"},
+		{"agent/platform", "the agents' records of running nodes"},
+		{"agent/platform/process", "process identity"},
+	},
+	"internal/e2e": {},
+}
+
+// forbidden lists imports from outside that a folder must not have, with the reason.
+var forbidden = map[string][]string{
+	"fsm":          {"net", "os", "time", "math/rand", "math/rand/v2", "crypto/rand", "sync"},
+	"fsm/shardmap": {"net", "os", "time", "math/rand", "math/rand/v2", "crypto/rand", "sync"},
+	"fsm/event":    {"net", "os", "math/rand", "math/rand/v2", "crypto/rand"},
+}
+
+// allowed are exceptions to forbidden: fsm publishes its state with an atomic pointer.
+var allowed = []string{"sync/atomic"}
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	var all []pkg
+	for {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestImportLaw(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		law, known := edges[name]
+		if !known {
+			t.Errorf("package %s is not in the import law: add it to edges with what it may import, and why", name)
+			continue
+		}
+		for _, imp := range p.Imports {
+			checkOutside(t, name, imp)
+			target, ours := strings.CutPrefix(imp, module)
+			if !ours {
+				continue
+			}
+			if !slices.ContainsFunc(law, func(e struct{ target, reason string }) bool { return e.target == target }) {
+				t.Errorf("%s imports %s, which the import law does not allow", name, target)
+			}
+		}
+	}
+}
+
+func checkOutside(t *testing.T, name, imp string) {
+	t.Helper()
+	for _, f := range forbidden[name] {
+		if (imp == f || strings.HasPrefix(imp, f+"/")) && !slices.Contains(allowed, imp) {
+			t.Errorf("%s imports %s: the state machine reads no clock, no randomness, no file and no network", name, imp)
+		}
+	}
+}
+
+// TestImportLawHasReasons keeps the table honest: sorted out, explained, and without edges that nobody uses.
+func TestImportLawHasReasons(t *testing.T) {
+	used := map[string]bool{}
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		for _, imp := range p.Imports {
+			used[name+" "+strings.TrimPrefix(imp, module)] = true
+		}
+	}
+	var unused []string
+	for name, law := range edges {
+		for _, e := range law {
+			if e.reason == "" {
+				t.Errorf("edge %s -> %s has no reason", name, e.target)
+			}
+			if !used[name+" "+e.target] {
+				unused = append(unused, name+" -> "+e.target)
+			}
+		}
+	}
+	sort.Strings(unused)
+	for _, u := range unused {
+		t.Errorf("the import law allows %s, which nothing uses: delete the edge", u)
+	}
+}
