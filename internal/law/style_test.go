@@ -27,7 +27,6 @@ var wideStructs = map[string]string{
 	"ClusterStatus": "mirrors the body of GET /api/health, field by field",
 }
 
-
 // measures collects the sizes seen and what breaks a bound.
 type measures struct {
 	files, functions []int

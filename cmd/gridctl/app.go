@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sutra-grid/sutra-grid/cmd/gridctl/dev"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+)
+
+// Exit statuses, as users of scripts rely on them.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitUnreachable = 4
+	exitRefused     = 5
+)
+
+// defaultTimeout bounds one command that sets no other limit of its own.
+const defaultTimeout = 30 * time.Second
+
+// run is the whole program: it parses, does, prints, and returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	out := &printer{w: stdout, errw: stderr}
+	app := newApp(out)
+	err := app.RunContext(ctx, args)
+	if err == nil {
+		return exitDone
+	}
+	return out.fail(err)
+}
+
+func newApp(out *printer) *cli.App {
+	return &cli.App{
+		Name:                 "gridctl",
+		Usage:                "administer a Sutra Grid",
+		Writer:               out.w,
+		ErrWriter:            out.errw,
+		HideVersion:          true,
+		EnableBashCompletion: true,
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "master", Aliases: []string{"m"}, EnvVars: []string{"GRID_MASTERS"},
+				Usage: "grid addresses of the masters, host:port,… (default: the context written by `gridctl dev`, else localhost:7002)"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: formatTable, EnvVars: []string{"GRID_OUTPUT"}, Usage: "table or json"},
+			&cli.DurationFlag{Name: "timeout", Value: defaultTimeout, EnvVars: []string{"GRID_TIMEOUT"}, Usage: "give up after this long"},
+		},
+		Before: func(c *cli.Context) error { return out.setFormat(c.String("output")) },
+		Commands: []*cli.Command{
+			dev.Command(), statusCommand(out), agentsCommand(out), nodesCommand(out), shardsCommand(out), raftCommand(out),
+			importCommand(out), getCommand(out), putCommand(out), linkCommand(out), neighborsCommand(out), pathCommand(out),
+			eventsCommand(out),
+		},
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		ExitErrHandler: func(*cli.Context, error) {},
+		CommandNotFound: func(c *cli.Context, name string) {
+			out.unknown = fmt.Errorf("unknown command %q; `gridctl help` lists them", name)
+		},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("unknown command %q; `gridctl help` lists them", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+}
+
+// usageError is a wrong call: exit status 2.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// statusError is an outcome that has been printed already and only sets the exit status.
+type statusError int
+
+func (s statusError) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// exitStatus maps an error to the documented status.
+func exitStatus(err error) int {
+	var usage usageError
+	var printed statusError
+	var grid *event.Error
+	switch {
+	case errors.As(err, &printed):
+		return int(printed)
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &grid):
+		return kindStatus(grid.Kind)
+	case errors.Is(err, context.DeadlineExceeded):
+		return exitUnreachable
+	}
+	return exitFailed
+}
+
+func kindStatus(k event.Kind) int {
+	switch k {
+	case event.KindNotFound, event.KindUnknownAgent, event.KindTrimmed:
+		return exitNotFound
+	case event.KindNotLeader, event.KindUnavailable, event.KindDeadline, event.KindUnknownOutcome:
+		return exitUnreachable
+	case event.KindRefused, event.KindBusy:
+		return exitRefused
+	case event.KindInvalid, event.KindTooLarge:
+		return exitUsage
+	}
+	return exitFailed
+}

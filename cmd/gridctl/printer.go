@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+)
+
+// The output formats.
+const (
+	formatTable = "table"
+	formatJSON  = "json"
+)
+
+// printer is where every command's outcome goes: tables for people, JSON for programs.
+type printer struct {
+	w, errw io.Writer
+	format  string
+	unknown error
+}
+
+func (p *printer) setFormat(f string) error {
+	if f != formatTable && f != formatJSON {
+		return usagef("--output %q: want table or json", f)
+	}
+	p.format = f
+	return nil
+}
+
+func (p *printer) json() bool { return p.format == formatJSON }
+
+// show prints v as JSON, or calls people for a terminal.
+func (p *printer) show(v any, people func(w io.Writer)) error {
+	if !p.json() {
+		people(p.w)
+		return nil
+	}
+	enc := json.NewEncoder(p.w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// fail prints the one line of an error, and for programs the same as JSON, and gives the exit status.
+func (p *printer) fail(err error) int {
+	status := exitStatus(err)
+	var printed statusError
+	if errors.As(err, &printed) {
+		return status
+	}
+	fmt.Fprintf(p.errw, "gridctl: %s\n", oneLine(err.Error()))
+	if p.json() {
+		code := "failed"
+		var grid *event.Error
+		if errors.As(err, &grid) {
+			code = string(grid.Kind)
+		} else if status == exitUsage {
+			code = string(event.KindInvalid)
+		}
+		_ = json.NewEncoder(p.w).Encode(map[string]any{"error": err.Error(), "code": code, "exit": status})
+	}
+	return status
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// rows prints a plain aligned table.
+func rows(w io.Writer, header []any, lines [][]any) {
+	t := table.NewWriter()
+	t.SetStyle(plainStyle())
+	t.AppendHeader(header)
+	for _, l := range lines {
+		t.AppendRow(l)
+	}
+	fmt.Fprintln(w, t.Render())
+}
+
+// plainStyle is what kubectl's users expect: columns by spaces, no frames, easy to cut and grep.
+func plainStyle() table.Style {
+	s := table.StyleDefault
+	s.Options = table.OptionsNoBordersAndSeparators
+	s.Box.PaddingLeft, s.Box.PaddingRight = "", "  "
+	return s
+}
+
+// dash shows an empty cell.
+func dash[T ~string](s T) string {
+	if s == "" {
+		return "-"
+	}
+	return string(s)
+}
