@@ -1,6 +1,8 @@
 package event
 
-// Body is one event's own fields, a struct of this package; its exported fields are its wire form, an array by position.
+// Body is one event's own fields, a struct of this package as a value; its exported fields are its wire form, an array by
+// position. Two more tags say how a field looks in JSON: `form:"time"` (int64 µs as RFC 3339), `form:"id"` (a number as a
+// string), and `json:"name"` where the wire name is taken by the envelope.
 type Body interface{ Type() Type }
 
 // Load is an agent's reading of its machine.
@@ -49,7 +51,7 @@ type AgentDegraded struct {
 // AgentOffline: 30 s without a heartbeat.
 type AgentOffline struct {
 	AgentID  AgentID `wire:"agent_id"`
-	LastSeen int64   `wire:"last_seen"` // unix µs of the last heartbeat
+	LastSeen int64   `wire:"last_seen" form:"time"` // unix µs of the last heartbeat
 }
 
 // AgentRecovered: a heartbeat after degraded or offline.
@@ -211,9 +213,9 @@ type Position struct {
 // TxnCommitted is the commit point of a multi-shard transaction.
 type TxnCommitted struct {
 	TxnID       TxnID     `wire:"txn_id"`
-	Attempt     uint64    `wire:"attempt"`
+	Attempt     uint64    `wire:"attempt" form:"id"`
 	Begin       Position  `wire:"begin"`
-	Issued      int64     `wire:"issued"` // unix µs
+	Issued      int64     `wire:"issued" form:"time"` // unix µs
 	Shards      []ShardID `wire:"shards"`
 	OpCount     uint32    `wire:"op_count"`
 	Coordinator MasterID  `wire:"coordinator"`
@@ -222,7 +224,7 @@ type TxnCommitted struct {
 // TxnAborted ends one attempt, or, when Final, every attempt of the transaction.
 type TxnAborted struct {
 	TxnID   TxnID     `wire:"txn_id"`
-	Attempt uint64    `wire:"attempt"`
+	Attempt uint64    `wire:"attempt" form:"id"`
 	Final   bool      `wire:"final"`
 	Shards  []ShardID `wire:"shards"`
 	Reason  string    `wire:"reason"`
@@ -261,13 +263,13 @@ type LeaderElected struct {
 // MasterUnreachable: the leader has had no contact for 5 s.
 type MasterUnreachable struct {
 	MasterID    MasterID `wire:"master_id"`
-	LastContact int64    `wire:"last_contact"` // unix µs
+	LastContact int64    `wire:"last_contact" form:"time"` // unix µs
 }
 
 // MasterRecovered: contact again.
 type MasterRecovered struct {
 	MasterID    MasterID `wire:"master_id"`
-	LastContact int64    `wire:"last_contact"` // unix µs
+	LastContact int64    `wire:"last_contact" form:"time"` // unix µs
 }
 
 // IncarnationStarted is the first event of every history; the grid's very first has base seq 0.
@@ -285,14 +287,14 @@ type FeedAcked struct {
 	Sink    string   `wire:"sink"`
 	SinkID  string   `wire:"sink_id"`
 	Through uint64   `wire:"through"`
-	Chain   [32]byte `wire:"chain"`
+	Chain   [32]byte `wire:"chain" json:"acked_chain"` // of event Through; "chain" is the envelope's
 }
 
 // SinkAdded names an event sink.
 type SinkAdded struct {
 	Sink    string `wire:"sink"`
 	Address string `wire:"address"`
-	Class   string `wire:"class"` // "grid" for the grid's own event storage, "extern" for others
+	Class   string `wire:"class" json:"sink_class"` // "grid" for the grid's own event storage, "extern" for others
 }
 
 // SinkRemoved forgets an event sink.

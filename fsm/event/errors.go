@@ -43,6 +43,7 @@ type Error struct {
 	Epoch            uint64    `wire:"epoch,optional"`              // KindWrongShard: the epoch the refuser knows
 	RetryAfterMillis uint32    `wire:"retry_after_millis,optional"` // KindBusy
 	Txn              RequestID `wire:"txn,optional"`                // KindLocked, KindInDoubt: the holder
+	OpNumber         uint32    `wire:"op_number,optional"`          // KindPrecondition, KindInvalid: 1 + index of the transaction's op that failed; 0: none
 }
 
 // Error is "op: message", or the message alone.

@@ -13,7 +13,7 @@ const (
 	Telemetry Class = 'T'
 )
 
-// The event types. Codes 1-61 are the mission's and fixed.
+// The event types. Codes 1-61 are the mission's and fixed. A new type takes a new code; a code is never reused.
 const (
 	TypeAgentRegistered   Type = 1
 	TypeAgentHeartbeat    Type = 2
@@ -35,14 +35,34 @@ const (
 	TypeClusterDegraded Type = 41
 	TypeClusterCritical Type = 42
 
+	TypeStorageMetrics           Type = 50
+	TypeQueryPerformance         Type = 51
+	TypeEmbeddingLatency         Type = 52
+	TypeHNSWIndexBuilt           Type = 53
+	TypeHNSWIndexLoaded          Type = 54
+	TypePathfindingMetrics       Type = 55
+	TypeReconciliationComplete   Type = 56
+	TypeCrossShardQuery          Type = 57
+	TypeRebalanceProgress        Type = 58
+	TypeEmbeddingServiceHealthy  Type = 60
+	TypeEmbeddingServiceDegraded Type = 61
+
 	TypeShardMapCreated    Type = 100
 	TypeReplicaAssigned    Type = 101
 	TypeReplicaPromoted    Type = 102
 	TypeReplicaRemoved     Type = 103
 	TypeShardLeaderChanged Type = 104
+	TypeShardMoveStarted   Type = 105
+	TypeShardMoveFinished  Type = 106
+	TypeShardMoveAborted   Type = 107
+	TypeShardSplitStarted  Type = 108
+	TypeShardSplitFinished Type = 109
+	TypeShardSplitAborted  Type = 110
 	TypeShardQuorumLost    Type = 111
 	TypeShardQuorumBack    Type = 112
 	TypeShardFormed        Type = 113
+	TypeReplicaReaddressed Type = 114
+	TypeShardLost          Type = 115
 	TypeShardCreated       Type = 116
 
 	TypeTxnCommitted Type = 200
@@ -52,14 +72,29 @@ const (
 	TypeMasterJoined       Type = 300
 	TypeMasterLeft         Type = 301
 	TypeLeaderElected      Type = 302
+	TypeStateChecked       Type = 303
 	TypeMasterUnreachable  Type = 304
 	TypeMasterRecovered    Type = 305
+	TypeLevelRaised        Type = 306
 	TypeIncarnationStarted Type = 307
+	TypeClockSkew          Type = 308
 
-	TypeFeedAcked   Type = 400
-	TypeSinkAdded   Type = 403
-	TypeSinkRemoved Type = 404
+	TypeFeedAcked    Type = 400
+	TypeFeedRewound  Type = 401
+	TypeFeedGap      Type = 402
+	TypeSinkAdded    Type = 403
+	TypeSinkRemoved  Type = 404
+	TypeEventsFolded Type = 405
+
+	TypeAgentDrainStarted   Type = 500
+	TypeAgentDrainFinished  Type = 501
+	TypeAgentDrainCancelled Type = 502
+	TypeBinaryPublished     Type = 510
+	TypeBinaryRetired       Type = 511
+	TypeTokenCreated        Type = 520
+	TypeTokenRevoked        Type = 521
 
 	TypeSettingChanged       Type = 530
 	TypeAssociationTypeAdded Type = 531
+	TypeBackupCut            Type = 540
 )
