@@ -1,0 +1,144 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+)
+
+// attemptTimeout is how long one master may take over a request that is safe to send again; then another one is asked. A
+// follower holds a request while there is no leader, so this is longer than an election.
+const attemptTimeout = 3 * time.Second
+
+// Masters calls any of the grid's masters: it stays with the one that answered last, and goes round when that one fails.
+// It is the only place that decides which calls to masters are repeated. It is safe for concurrent use.
+type Masters struct {
+	addrs []string
+	pool  *Pool
+
+	mu   sync.Mutex
+	next int // index of the address to use
+}
+
+// NewMasters makes a caller of the masters at addrs, over connections of pool.
+func NewMasters(addrs []string, pool *Pool) *Masters {
+	return &Masters{addrs: addrs, pool: pool}
+}
+
+// Addrs is the list as it was given.
+func (m *Masters) Addrs() []string { return m.addrs }
+
+// pick is the address to use now.
+func (m *Masters) pick() (string, error) {
+	if len(m.addrs) == 0 {
+		return "", &event.Error{Kind: event.KindInvalid, Op: "call masters", Message: "no master's address is configured"}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.addrs[m.next%len(m.addrs)], nil
+}
+
+// leave moves on from addr, unless somebody else did already.
+func (m *Masters) leave(addr string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.addrs[m.next%len(m.addrs)] == addr {
+		m.next++
+	}
+}
+
+// verdict is what an error of a call means for the next attempt.
+type verdict struct {
+	again bool // send it again …
+	safe  bool // … but only when repeating it is safe, as it may have happened
+	leave bool // … to another master
+}
+
+// masterVerdicts is the retry table of calls to masters; kinds that are not in it are final.
+var masterVerdicts = map[event.Kind]verdict{
+	event.KindUnavailable:    {again: true, leave: true},
+	event.KindNotLeader:      {again: true, leave: true},
+	event.KindBusy:           {again: true},
+	event.KindUnknownOutcome: {again: true, safe: true, leave: true},
+	event.KindDeadline:       {again: true, safe: true, leave: true},
+}
+
+// Call sends req to a master and repeats it, with jittered back-off, until it is answered, the answer is final, or ctx
+// ends; then the last error is returned. What may have happened is repeated only when Retryable(req).
+func (m *Masters) Call(ctx context.Context, req any) (any, error) {
+	safe := Retryable(req)
+	var wait Backoff
+	for attempt := 1; ; attempt++ {
+		addr, err := m.pick()
+		if err != nil {
+			return nil, err
+		}
+		reply, err := m.once(ctx, addr, req, safe)
+		if err == nil {
+			return reply, nil
+		}
+		e := asError(err)
+		v := masterVerdicts[e.Kind]
+		if !v.again || v.safe && !safe || ctx.Err() != nil {
+			return nil, e
+		}
+		if v.leave {
+			m.leave(addr)
+			if attempt%len(m.addrs) != 0 { // another one may well be there: ask it at once
+				continue
+			}
+		}
+		if wait.Wait(ctx, time.Duration(e.RetryAfterMillis)*time.Millisecond) != nil {
+			return nil, e
+		}
+	}
+}
+
+// once is one attempt, with a time-out of its own when it can be repeated.
+func (m *Masters) once(ctx context.Context, addr string, req any, safe bool) (any, error) {
+	if safe && len(m.addrs) > 1 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
+	}
+	return m.pool.Call(ctx, addr, req)
+}
+
+// Stream holds a stream from any master: when it breaks, it is begun again at the next one with what req makes then (from
+// the position fn has reached). It returns when ctx ends (nil), when fn returns an error (ErrStop: nil), or when a
+// master refuses for a reason that another attempt does not change.
+func (m *Masters) Stream(ctx context.Context, req func() any, fn func(msg any) error) error {
+	var wait Backoff
+	for {
+		addr, err := m.pick()
+		if err != nil {
+			return err
+		}
+		var own error // of fn: it ends the stream for good
+		err = m.pool.Stream(ctx, addr, req(), func(msg any) error {
+			wait.Reset()
+			own = fn(msg)
+			return own
+		})
+		switch {
+		case errors.Is(own, ErrStop):
+			return nil
+		case own != nil:
+			return own
+		case ctx.Err() != nil:
+			return nil
+		}
+		e := asError(err)
+		if v := masterVerdicts[e.Kind]; !v.again && e.Kind != event.KindLagging {
+			return fmt.Errorf("stream from master %s: %w", addr, e)
+		}
+		m.leave(addr)
+		if wait.Wait(ctx, time.Duration(e.RetryAfterMillis)*time.Millisecond) != nil {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package transport
+
+import (
+	"reflect"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+)
+
+// trait is what the transport must know of a variant beside its type.
+type trait uint8
+
+const (
+	storage trait = 1 << iota // of the storage protocol: its frames may have MaxStorageFrame bytes
+	read                      // changes nothing: repeating it is always safe
+	again                     // a write that repeating does not do twice: idempotent by content, or numbered
+	withID                    // a write that is safe to repeat when it carries a request id
+	tuple                     // on the wire a positional array, not a map
+)
+
+// variant is one message of the protocols; its name on the wire is its type's name.
+type variant struct {
+	name   string
+	typ    reflect.Type
+	traits trait
+	unit   bool // no fields: a bare string on the wire
+}
+
+func (v *variant) has(t trait) bool { return v.traits&t != 0 }
+
+// entry pairs a message with its traits, for the table.
+type entry struct {
+	msg    any
+	traits trait
+}
+
+// variants is the one table of both protocols; a test holds it complete against the message files.
+var variants = newVariantTable([]entry{
+	{LearnConcept{}, storage}, {LearnConceptOk{}, storage | tuple},
+	{LearnAssociation{}, storage}, {LearnAssociationOk{}, storage | tuple},
+	{QueryConcept{}, storage | read}, {QueryConceptOk{}, storage},
+	{GetNeighbors{}, storage | read}, {GetNeighborsOk{}, storage},
+	{FindPath{}, storage | read}, {FindPathOk{}, storage},
+	{GetAssociation{}, storage | read}, {GetAssociationOk{}, storage},
+	{GetAllConceptIds{}, storage | read}, {GetAllConceptIdsOk{}, storage},
+	{GetStats{}, storage | read}, {StatsOk{}, storage},
+	{Flush{}, storage | again}, {FlushOk{}, storage},
+	{HealthCheck{}, storage | read}, {HealthCheckOk{}, storage},
+	{Hello{}, again}, {HelloOk{}, 0}, // nobody needs 100 MiB to say hello
+	{Batch{}, storage}, {BatchOk{}, storage},
+	{Neighbors{}, storage | read}, {NeighborsOk{}, storage},
+	{Expand{}, storage | read}, {ExpandOk{}, storage},
+	{Routed{}, storage | withID}, {RoutedOk{}, storage},
+	{Write{}, storage}, {WriteOk{}, storage},
+	{Prepare{}, storage | again}, {PrepareOk{}, storage},
+	{Finish{}, storage | again}, {FinishOk{}, storage},
+	{Txn{}, withID}, {TxnOk{}, 0},
+	{event.Error{}, 0},
+
+	{RegisterAgent{}, again}, {RegisterAgentOk{}, 0},
+	{Heartbeat{}, again}, {HeartbeatOk{}, 0},
+	{UnregisterAgent{}, again}, {UnregisterAgentOk{}, 0},
+	{ListAgents{}, read}, {ListAgentsOk{}, 0},
+	{GetAgent{}, read}, {GetAgentOk{}, 0},
+	{ListNodes{}, read}, {ListNodesOk{}, 0},
+	{GetClusterStatus{}, read}, {ClusterStatus{}, 0},
+	{RaftPeers{}, read}, {RaftPeersOk{}, 0},
+	{GetShardMap{}, read}, {ShardMapOk{}, 0},
+	{WatchShardMap{}, read},
+	{WatchAssignments{}, read}, {Assignments{}, 0},
+	{EmitEvents{}, again}, {EmitEventsOk{}, 0},
+	{Propose{}, again}, {ProposeOk{}, 0},
+	{Forward{}, 0}, {ForwardOk{}, 0},
+	{ReadIndex{}, read}, {ReadIndexOk{}, 0},
+	{WatchEvents{}, read}, {ListEvents{}, read}, {EventsOk{}, 0},
+	{TxnOutcome{}, again}, {TxnOutcomeOk{}, 0},
+	{AssociationType{}, again}, {AssociationTypeOk{}, 0},
+	{AssociationTypes{}, read}, {AssociationTypesOk{}, 0},
+	{MasterHello{}, read}, {MasterHelloOk{}, 0},
+})
+
+type variantTable struct {
+	byName map[string]*variant
+	byType map[reflect.Type]*variant
+}
+
+func newVariantTable(entries []entry) variantTable {
+	t := variantTable{byName: map[string]*variant{}, byType: map[reflect.Type]*variant{}}
+	for _, e := range entries {
+		typ := reflect.TypeOf(e.msg)
+		v := &variant{name: typ.Name(), typ: typ, traits: e.traits, unit: typ.NumField() == 0}
+		t.byName[v.name], t.byType[typ] = v, v
+	}
+	return t
+}
+
+// variantOf finds the variant of a message or of a pointer to one.
+func variantOf(msg any) (*variant, bool) {
+	t := reflect.TypeOf(msg)
+	if t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	v, ok := variants.byType[t]
+	return v, ok
+}
+
+// VariantName is a message's name on the wire, for errors, logs and metrics.
+func VariantName(msg any) string {
+	if v, ok := variantOf(msg); ok {
+		return v.name
+	}
+	return reflect.TypeOf(msg).String()
+}
+
+// ReadOnly tells whether a request changes nothing.
+func ReadOnly(req any) bool {
+	switch m := req.(type) {
+	case *Routed:
+		return ReadOnly(m.Request.Value)
+	case Routed:
+		return ReadOnly(m.Request.Value)
+	case *Batch:
+		return allReadOnly(m.Requests)
+	case Batch:
+		return allReadOnly(m.Requests)
+	}
+	v, ok := variantOf(req)
+	return ok && v.has(read)
+}
+
+func allReadOnly(reqs []Any) bool {
+	for _, r := range reqs {
+		if !ReadOnly(r.Value) {
+			return false
+		}
+	}
+	return true
+}
+
+// Retryable tells whether sending a request a second time is safe when the outcome of the first is unknown: it is a read,
+// it is idempotent by content, or it carries a request id that its receiver remembers (safety S5).
+func Retryable(req any) bool {
+	v, ok := variantOf(req)
+	switch {
+	case !ok:
+		return false
+	case v.has(read | again):
+		return true
+	case v.has(withID):
+		return carriesID(req)
+	}
+	return ReadOnly(req)
+}
+
+func carriesID(req any) bool {
+	switch m := req.(type) {
+	case *Routed:
+		return !m.RequestID.IsZero() || Retryable(m.Request.Value)
+	case Routed:
+		return !m.RequestID.IsZero() || Retryable(m.Request.Value)
+	case *Txn:
+		return !m.RequestID.IsZero()
+	case Txn:
+		return !m.RequestID.IsZero()
+	}
+	return false
+}
