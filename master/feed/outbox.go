@@ -1,0 +1,344 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/sutra-grid/sutra-grid/fsm"
+)
+
+var (
+	// ErrTrimmed: the outbox no longer has the events asked for; they are in the sinks.
+	ErrTrimmed = errors.New("events were trimmed from the outbox")
+	// ErrGap: records would not continue the outbox; the replica's state and its outbox do not belong together.
+	ErrGap = errors.New("events do not continue the outbox")
+	// ErrBroken: the hash chain does not hold; a record was altered, or belongs to another history.
+	ErrBroken = errors.New("hash chain of the outbox is broken")
+	// ErrClosed: the outbox was closed.
+	ErrClosed = errors.New("outbox is closed")
+
+	errMissing = errors.New("hole in the outbox")
+)
+
+// OutboxOptions tune an outbox. Start from DefaultOutboxOptions.
+type OutboxOptions struct {
+	// An event that all sinks hold is kept as long as it is among the newest KeepBytes and not older than KeepAge, measured
+	// in log time against the newest event: watchers and new sinks read from here. Not less than a day, because that is how
+	// long a sink may be repaired without a copy from elsewhere; not more than 1 GiB, because every master pays for it.
+	KeepAge   time.Duration
+	KeepBytes int64
+
+	FS    vfs.FS          // nil: the disk
+	Fatal func(err error) // called when the store can no longer write; the process must end. nil: panic
+	Log   *slog.Logger    // nil: slog.Default()
+}
+
+// DefaultOutboxOptions keeps 24 hours or 1 GiB, whichever is less.
+func DefaultOutboxOptions() OutboxOptions {
+	return OutboxOptions{KeepAge: 24 * time.Hour, KeepBytes: 1 << 30}
+}
+
+// trimStep bounds how many events one Trim removes, because Trim runs inside Apply; the next Trim goes on.
+const trimStep = 1 << 16
+
+// Outbox keeps the newest events of one master, keyed by seq, behind what every sink has acknowledged.
+//
+// Durability: the store has no write-ahead log and nothing here syncs, except Flush. The raft log is the journal. After a
+// crash the store holds a prefix of the batches written to it (memtables are flushed whole and in order), the state is
+// restored from the newest snapshot, and replaying the log behind that snapshot appends what is missing. That works
+// because Snapshot.Stream, which runs inside raft's Persist, flushes before it returns, and raft truncates its log only
+// after Persist has returned. Events above the restored state are removed with DropAbove before anything is shipped.
+//
+// One goroutine, Apply's, calls Append, Trim, Restore and DropAbove; everything else may be called by any goroutine.
+type Outbox struct {
+	db   *pebble.DB
+	opts OutboxOptions
+
+	mu      sync.Mutex
+	b       bounds        // guarded by mu; what the store holds
+	changed chan struct{} // guarded by mu; closed at the next change of b, nil while nobody waits
+	closed  bool          // guarded by mu
+}
+
+// OpenOutbox opens the outbox in dir and creates it when there is none.
+func OpenOutbox(dir string, o OutboxOptions) (*Outbox, error) {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.KeepAge < 0 || o.KeepBytes < 0 {
+		return nil, fmt.Errorf("open outbox %s: keep %v, %d bytes: neither may be negative", dir, o.KeepAge, o.KeepBytes)
+	}
+	db, err := pebble.Open(dir, storeOptions(o))
+	if err != nil {
+		return nil, fmt.Errorf("open outbox %s: %w", dir, err)
+	}
+	b, err := readBounds(db)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open outbox %s: %w", dir, err), db.Close())
+	}
+	out := &Outbox{db: db, opts: o, b: b}
+	if err := out.clearOthers(b.gen); err != nil {
+		return nil, errors.Join(fmt.Errorf("open outbox %s: %w", dir, err), db.Close())
+	}
+	return out, nil
+}
+
+// clearOthers removes every generation but one: what an interrupted or refused Restore left.
+func (o *Outbox) clearOthers(gen uint32) error {
+	return errors.Join(
+		o.db.DeleteRange(eventKey(0, 0), eventKey(gen, 0), pebble.NoSync),
+		o.db.DeleteRange(eventKey(gen+1, 0), []byte{'e' + 1}, pebble.NoSync))
+}
+
+// Append adds the records of the entry at appliedIndex, in order. Records that are already there (the log is being
+// replayed) must be equal by chain and change nothing. ErrGap and ErrBroken mean that this replica must stop.
+func (o *Outbox) Append(appliedIndex uint64, records []fsm.Record) error {
+	if len(records) == 0 {
+		return nil
+	}
+	held := o.bounds()
+	b := held
+	batch := o.db.NewBatch()
+	defer batch.Close()
+	for _, r := range records {
+		var err error
+		if r.Seq <= held.last {
+			err = o.verifyHeld(held, r)
+		} else {
+			err = b.push(batch, r)
+		}
+		if err != nil {
+			return fmt.Errorf("append event %d: %w", r.Seq, err)
+		}
+	}
+	b.applied = max(b.applied, appliedIndex)
+	return o.commit(batch, b)
+}
+
+// verifyHeld checks that a record at or below the last one is the one held. One that was trimmed cannot be compared.
+func (o *Outbox) verifyHeld(held bounds, r fsm.Record) error {
+	if r.Seq < held.first {
+		return nil
+	}
+	e, err := held.load(o.db, r.Seq)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(e.Bytes, r.Bytes) {
+		return fmt.Errorf("%w: another event is stored under this seq", ErrBroken)
+	}
+	return nil
+}
+
+// Range returns the events from seq on, in order: at most limit, and at most maxBytes of encoded events but always one if
+// there is one. Nothing there yet is an empty result; below First is ErrTrimmed.
+func (o *Outbox) Range(from uint64, limit, maxBytes int) ([]fsm.Record, error) {
+	b := o.bounds()
+	switch {
+	case from < b.first:
+		return nil, fmt.Errorf("read events from %d: %w: the oldest is %d", from, ErrTrimmed, b.first)
+	case from > b.last || limit <= 0:
+		return nil, nil
+	}
+	var out []fsm.Record
+	size := 0
+	err := b.scan(o.db, from, b.last, func(e entry) bool {
+		if len(out) > 0 && size+len(e.Bytes) > maxBytes {
+			return false
+		}
+		size += len(e.Bytes)
+		out = append(out, e.copied())
+		return len(out) < limit
+	})
+	if now := o.bounds(); errors.Is(err, errMissing) && (now.gen != b.gen || now.first > from) {
+		err = ErrTrimmed // meanwhile
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read events from %d: %w", from, err)
+	}
+	return out, nil
+}
+
+// Last is the seq of the newest event; First-1 when there is none.
+func (o *Outbox) Last() uint64 { return o.bounds().last }
+
+// First is the seq of the oldest event kept, or of the next one expected when there is none.
+func (o *Outbox) First() uint64 { return o.bounds().first }
+
+// Bytes is the size of the encoded events kept.
+func (o *Outbox) Bytes() int64 { return int64(o.bounds().bytes) }
+
+// Applied is the raft index of the newest entry whose events are here.
+func (o *Outbox) Applied() uint64 { return o.bounds().applied }
+
+// Wait returns when Last is at least seq, with ctx's error when that ends first, and ErrClosed after Close.
+func (o *Outbox) Wait(ctx context.Context, seq uint64) error {
+	for {
+		o.mu.Lock()
+		if o.closed {
+			o.mu.Unlock()
+			return ErrClosed
+		}
+		if o.b.last >= seq {
+			o.mu.Unlock()
+			return nil
+		}
+		if o.changed == nil {
+			o.changed = make(chan struct{})
+		}
+		changed := o.changed
+		o.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Trim removes events that every sink has acknowledged: those at or below through, except the newest that the options
+// keep. It removes a bounded number at a time.
+func (o *Outbox) Trim(through uint64) error {
+	b := o.bounds()
+	through = min(through, b.last)
+	if through < b.first {
+		return nil
+	}
+	if err := o.trim(b, through); err != nil {
+		return fmt.Errorf("trim outbox through %d: %w", through, err)
+	}
+	return nil
+}
+
+func (o *Outbox) trim(b bounds, through uint64) error {
+	newest, err := b.load(o.db, b.last)
+	if err != nil {
+		return err
+	}
+	oldest := newest.time - o.opts.KeepAge.Microseconds()
+	first, steps := b.first, 0
+	err = b.scan(o.db, first, through, func(e entry) bool {
+		if steps == trimStep || e.time >= oldest && int64(b.bytes) <= o.opts.KeepBytes {
+			return false
+		}
+		steps++
+		b.drop(e)
+		return true
+	})
+	if err != nil || steps == 0 {
+		return err
+	}
+	if b.base, err = b.chainAt(o.db, b.first-1); err != nil {
+		return err
+	}
+	b.baseKnown = true
+	batch := o.db.NewBatch()
+	defer batch.Close()
+	if err := batch.DeleteRange(eventKey(b.gen, first), eventKey(b.gen, b.first), nil); err != nil {
+		return err
+	}
+	return o.commit(batch, b)
+}
+
+// DropAbove removes the events above seq, the seq of the restored state: the log will bring them again. A state that is
+// ahead of the outbox is ErrGap, because nothing would ever bring the events between.
+func (o *Outbox) DropAbove(seq uint64) error {
+	b := o.bounds()
+	if seq > b.last {
+		return fmt.Errorf("drop events above %d: %w: the outbox ends at %d", seq, ErrGap, b.last)
+	}
+	if seq == b.last {
+		return nil
+	}
+	if err := o.dropAbove(b, seq); err != nil {
+		return fmt.Errorf("drop events above %d: %w", seq, err)
+	}
+	return nil
+}
+
+func (o *Outbox) dropAbove(b bounds, seq uint64) error {
+	batch := o.db.NewBatch()
+	defer batch.Close()
+	if err := batch.DeleteRange(eventKey(b.gen, seq+1), eventKey(b.gen, b.last+1), nil); err != nil {
+		return err
+	}
+	if seq < b.first { // nothing is left; the chain is known only right below the first event
+		known := b.baseKnown && seq+1 == b.first
+		b = bounds{gen: b.gen, first: seq + 1, last: seq, applied: b.applied, base: b.base, baseKnown: known, tail: b.base}
+		return o.commit(batch, b)
+	}
+	chain, err := b.chainAt(o.db, seq)
+	if err != nil {
+		return err
+	}
+	err = b.scan(o.db, seq+1, b.last, func(e entry) bool {
+		b.bytes -= uint64(len(e.Bytes))
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	b.last, b.tail = seq, chain
+	return o.commit(batch, b)
+}
+
+// Flush makes everything appended so far durable.
+func (o *Outbox) Flush() error {
+	if err := o.db.Flush(); err != nil {
+		return fmt.Errorf("flush outbox: %w", err)
+	}
+	return nil
+}
+
+// Close flushes and closes the store and wakes everybody who waits.
+func (o *Outbox) Close() error {
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return nil
+	}
+	o.closed = true
+	o.wakeLocked()
+	o.mu.Unlock()
+	err := errors.Join(o.db.Flush(), o.db.Close())
+	if err != nil {
+		return fmt.Errorf("close outbox: %w", err)
+	}
+	return nil
+}
+
+// commit writes a batch together with the bounds it leads to, and publishes them.
+func (o *Outbox) commit(batch *pebble.Batch, b bounds) error {
+	if err := batch.Set(boundsKey, b.encode(), nil); err != nil {
+		return err
+	}
+	if err := batch.Commit(pebble.NoSync); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.b = b
+	o.wakeLocked()
+	return nil
+}
+
+func (o *Outbox) bounds() bounds {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b
+}
+
+func (o *Outbox) wakeLocked() {
+	if o.changed != nil {
+		close(o.changed)
+		o.changed = nil
+	}
+}
