@@ -201,7 +201,7 @@ func (p *Pool) startDialLocked(pr *peer, addr string) *dialing {
 		case d.err != nil:
 			p.forgetEmptyLocked(addr, pr)
 		case p.closed:
-			go d.conn.Close() // nobody saw it: its goroutines end by themselves
+			_ = d.conn.Close() // it always succeeds, and takes no lock of ours
 			d.conn, d.err = nil, errPoolClosed(addr)
 		default:
 			pr.conns = append(pr.conns, d.conn)
