@@ -1,7 +1,12 @@
 package engine
 
 import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/pack"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -15,7 +20,20 @@ const (
 	Finish  Kind = 3 // step 4
 )
 
-// Command is one command of a shard's log: a kind and the message of that kind.
+// String is the kind's name.
+func (k Kind) String() string {
+	switch k {
+	case Write:
+		return "write"
+	case Prepare:
+		return "prepare"
+	case Finish:
+		return "finish"
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// Command is one command of a shard's log: a kind, and the message of that kind.
 type Command struct {
 	Kind      Kind
 	RequestID event.RequestID // of a Write; a transaction's id is in its message
@@ -25,8 +43,90 @@ type Command struct {
 	Finish    *transport.Finish
 }
 
-// AppendCommand encodes c behind b.
-func AppendCommand(b []byte, c Command) ([]byte, error) { panic("pending") }
+// ops are what the command wants written.
+func (c *Command) ops() []transport.Op {
+	switch {
+	case c.Write != nil:
+		return c.Write.Ops
+	case c.Prepare != nil:
+		return c.Prepare.Ops
+	}
+	return nil
+}
 
-// DecodeCommand reads what AppendCommand wrote.
-func DecodeCommand(b []byte) (Command, error) { panic("pending") }
+// body is the message of the command's kind, nil when it is missing.
+func (c *Command) body() any {
+	switch {
+	case c.Kind == Write && c.Write != nil:
+		return c.Write
+	case c.Kind == Prepare && c.Prepare != nil:
+		return c.Prepare
+	case c.Kind == Finish && c.Finish != nil:
+		return c.Finish
+	}
+	return nil
+}
+
+// commandForm is a command in the log: an array of kind, request id, issued and the message as a canonical array inside
+// binary, so that equal messages are equal bytes and can be compared by their hash.
+type commandForm struct {
+	Kind      Kind            `wire:"kind"`
+	RequestID event.RequestID `wire:"request_id"`
+	Issued    int64           `wire:"issued"`
+	Body      []byte          `wire:"body"`
+}
+
+// AppendCommand encodes c behind b. The error is a defect of the caller: the message of c's kind is missing.
+func AppendCommand(b []byte, c Command) ([]byte, error) {
+	message := c.body()
+	if message == nil {
+		return b, fmt.Errorf("encode command: no message of kind %s", c.Kind)
+	}
+	body, err := pack.AppendArray(nil, message)
+	if err != nil {
+		return b, fmt.Errorf("encode command of kind %s: %w", c.Kind, err)
+	}
+	return pack.AppendArray(b, commandForm{c.Kind, c.RequestID, c.Issued, body})
+}
+
+// DecodeCommand reads what AppendCommand of this or an older version wrote.
+func DecodeCommand(b []byte) (Command, error) {
+	c, _, err := decodeCommand(b)
+	return c, err
+}
+
+func decodeCommand(b []byte) (c Command, body []byte, err error) {
+	var form commandForm
+	if err := pack.UnmarshalLoose(b, &form); err != nil {
+		return c, nil, fmt.Errorf("decode command: %w", err)
+	}
+	c = Command{Kind: form.Kind, RequestID: form.RequestID, Issued: form.Issued}
+	var message any
+	switch c.Kind {
+	case Write:
+		c.Write = new(transport.Write)
+		message = c.Write
+	case Prepare:
+		c.Prepare = new(transport.Prepare)
+		message = c.Prepare
+	case Finish:
+		c.Finish = new(transport.Finish)
+		message = c.Finish
+	default:
+		return c, nil, fmt.Errorf("decode command: unknown %s", c.Kind)
+	}
+	if len(form.Body) == 0 {
+		return c, nil, errors.New("decode command: empty body")
+	}
+	if err := pack.UnmarshalLoose(form.Body, message); err != nil {
+		return c, nil, fmt.Errorf("decode %s: %w", c.Kind, err)
+	}
+	return c, form.Body, nil
+}
+
+// bodyHash is what the request table keeps of a write's body: half a SHA-256 tells bodies apart well enough for a check
+// that protects a client from its own mistake, and the table holds 2^18 of them.
+func bodyHash(body []byte) []byte {
+	sum := sha256.Sum256(body)
+	return sum[:16]
+}

@@ -1,13 +1,23 @@
 package engine
 
 import (
-	"io"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
-	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
-	"github.com/sutra-grid/sutra-grid/transport"
+	"github.com/sutra-grid/sutra-grid/storagenode/lock"
 )
+
+// ErrClosed is what a closed engine answers.
+var ErrClosed = errors.New("shard engine is closed")
+
+// Level is the highest level of entries that this version understands (safety S13).
+const Level = 1
 
 // Options say whose state the store holds.
 type Options struct {
@@ -17,137 +27,225 @@ type Options struct {
 	Log        *slog.Logger
 
 	// Fatal is told, once, why this replica cannot go on: an undecodable entry, a damaged or failing store. The process
-	// must leave; after it every call answers with an error. It may be called from any goroutine and must not call Close.
+	// must leave; after it Apply changes nothing and Snapshot fails. It is called from any goroutine, also while a read or
+	// Apply waits for it, so it must neither block nor call Close.
 	Fatal func(error)
+
+	fs     vfs.FS             // tests put a filesystem here that can crash
+	bounds bounds             // tests make them small
+	step   func(string) error // tests stop at a labelled step of Restore; nil: never
+}
+
+// bounds limit what the replicated tables hold. They decide what Apply answers, so they are the same on every replica:
+// constants of the level, not of the configuration.
+type bounds struct {
+	requests int   // outcomes in the request table (safety S5)
+	window   int64 // µs of log time that an outcome is kept
+	ahead    int64 // µs that issued may lie ahead of log time
+	prepared int   // attempts in doubt; the masters bound theirs at 100,000
+	attempts int   // ended attempts above the horizon
+
+	batchBytes int // a batch above this is committed before the next entry; of no effect on answers
+}
+
+func levelBounds() bounds {
+	return bounds{
+		requests: 1 << 18,
+		window:   10 * time.Minute.Microseconds(),
+		ahead:    time.Minute.Microseconds(),
+		prepared: 1 << 16,
+		attempts: 1 << 18,
+		// A batch larger than half a memtable becomes a memtable of its own; smaller ones are copied into it.
+		batchBytes: 2 << 20,
+	}
 }
 
 // Engine is one shard's state machine; it implements raftgroup.FSM. Apply, Snapshot and Restore are called by one
 // goroutine, everything else by any.
-type Engine struct{}
+type Engine struct {
+	dir    string
+	o      Options
+	locks  *lock.Table
+	shared atomic.Pointer[meta] // what the last committed batch says, for readers
 
-// Open opens the store in dir, or makes it, whole, when dir does not exist or is empty.
-func Open(dir string, o Options) (*Engine, error) { panic("pending") }
+	state   *state  // of the applying goroutine
+	scratch scratch // of the applying goroutine
 
-// Close waits for running reads and closes the store.
-func (e *Engine) Close() error { panic("pending") }
+	mu      sync.Mutex
+	store   *store   // nil after Close
+	retired []*store // replaced by Restore, and perhaps still read
+	failure error    // the first; nothing is applied after it
+}
+
+// Open opens the store in dir, or makes it, whole, when dir does not exist or is empty. A directory that has lost its
+// store, holds another shard's or vectors of another dimension is refused.
+func Open(dir string, o Options) (*Engine, error) {
+	if err := o.complete(); err != nil {
+		return nil, fmt.Errorf("open engine %s: %w", dir, err)
+	}
+	e := &Engine{dir: dir, o: o, locks: lock.NewTable()}
+	if err := e.open(); err != nil {
+		return nil, fmt.Errorf("open engine of %s in %s: %w", o.ShardID, dir, err)
+	}
+	return e, nil
+}
+
+// complete fills in defaults and reports what is missing.
+func (o *Options) complete() error {
+	if o.ShardID == "" || o.Dimension == 0 || o.Log == nil || o.Fatal == nil {
+		return errors.New("options need ShardID, Dimension, Log and Fatal")
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 32 << 20
+	}
+	if o.fs == nil {
+		o.fs = vfs.Default
+	}
+	if o.bounds == (bounds{}) {
+		o.bounds = levelBounds()
+	}
+	if o.step == nil {
+		o.step = func(string) error { return nil }
+	}
+	return nil
+}
+
+func (e *Engine) open() error {
+	fs := e.o.fs
+	entries, err := fs.List(e.dir)
+	if err != nil && !errorIsNotExist(err) {
+		return err
+	}
+	if len(entries) == 0 {
+		if err := createDir(e.dir, e.storeConfig(), meta{Format: formatVersion, ShardID: e.o.ShardID}); err != nil {
+			return fmt.Errorf("make it: %w", err)
+		}
+	}
+	name, err := current(fs, e.dir)
+	if err != nil {
+		return fmt.Errorf("find its store: %w", err)
+	}
+	if err := removeOthers(fs, e.dir, name); err != nil {
+		return fmt.Errorf("remove what a crash left: %w", err)
+	}
+	s, err := openStore(fs.PathJoin(e.dir, name), e.storeConfig())
+	if err != nil {
+		return err
+	}
+	loaded, err := loadState(s.db, &e.o)
+	if err != nil {
+		s.release()
+		return err
+	}
+	e.install(s, loaded)
+	return nil
+}
+
+// install makes s with its loaded state the engine's.
+func (e *Engine) install(s *store, loaded *state) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.store, e.state = s, loaded
+	e.locks.Replace(loaded.held())
+	shared := loaded.meta
+	e.shared.Store(&shared)
+}
+
+func (e *Engine) storeConfig() storeConfig {
+	return storeConfig{fs: e.o.fs, cacheBytes: e.o.CacheBytes, log: e.o.Log, fatal: e.fail}
+}
+
+// fail latches the first failure and tells the owner.
+func (e *Engine) fail(err error) {
+	e.mu.Lock()
+	first := e.failure == nil
+	if first {
+		e.failure = err
+	}
+	e.mu.Unlock()
+	if first {
+		e.o.Fatal(fmt.Errorf("shard %s: %w", e.o.ShardID, err))
+	}
+}
+
+func (e *Engine) failed() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.failure
+}
+
+// use returns the present store, to be released.
+func (e *Engine) use() (*store, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.store == nil || !e.store.acquire() {
+		return nil, ErrClosed
+	}
+	return e.store, nil
+}
+
+// Close flushes, waits for running reads and snapshots, and closes the store. The caller has stopped applying.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	s, retired, failure := e.store, e.retired, e.failure
+	e.store, e.retired = nil, nil
+	e.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	var err error
+	if failure == nil { // a failing disk would hold the flush for ever
+		err = s.db.Flush()
+	}
+	s.release()
+	for _, s := range append(retired, s) {
+		<-s.closed
+		err = errors.Join(err, s.err)
+	}
+	return err
+}
+
+// Flush makes everything applied so far durable in the store, without the group's log.
+func (e *Engine) Flush() error {
+	s, err := e.use()
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	if err := s.db.Flush(); err != nil {
+		return fmt.Errorf("flush shard %s: %w", e.o.ShardID, err)
+	}
+	return nil
+}
 
 // Applied is the index of the last entry whose effects can be read.
-func (e *Engine) Applied() uint64 { panic("pending") }
+func (e *Engine) Applied() uint64 { return e.shared.Load().Applied }
 
-// Flush makes everything applied durable in the store.
-func (e *Engine) Flush() error { panic("pending") }
+// Horizon is the highest transaction horizon seen (safety S4).
+func (e *Engine) Horizon() event.Position { return e.shared.Load().Horizon }
 
-// Check refuses what Apply would refuse whatever the state: limits, NaN, the vectors' dimension. Leaders call it before
-// they propose.
-func (e *Engine) Check(c Command) error { panic("pending") }
+// LogTime is the time of the last applied entry, unix µs.
+func (e *Engine) LogTime() int64 { return e.shared.Load().LogTime }
 
-// Apply applies entries in order; it answers an Answer per command.
-func (e *Engine) Apply(entries []raftgroup.Entry) [][]any { panic("pending") }
-
-// Snapshot fixes the state.
-func (e *Engine) Snapshot() (raftgroup.Snapshot, error) { panic("pending") }
-
-// Restore replaces the state by a snapshot's.
-func (e *Engine) Restore(r io.Reader) error { panic("pending") }
-
-// Answer is what one command gets.
-type Answer struct {
-	Seq         uint64               // log index at which the command took effect
-	Err         *event.Error         // a refusal; the state is as it was
-	OpIndex     int32                // of the op that Err is about; -1: none
-	AlreadyDone bool                 // it had taken effect before, at Seq
-	Prepare     *transport.PrepareOk // of a Prepare: the vote
-}
-
-// Concept is a concept as stored.
-type Concept struct {
-	ID                   string
-	Content              string
-	Strength, Confidence float32
-	Attributes           map[string]string
-	Tags                 []string
-	Version              uint64 // 1 at its creation, one more with each change of its own fields
-	Created, Modified    int64  // log time, unix µs
-	Dimension            uint32 // of its vector; 0: none
-}
-
-// Association is one association as stored.
-type Association struct {
-	Source, Target string
-	Type           uint32
-	Confidence     float32
-}
-
-// Stats are kept with every entry.
+// Stats are counters over the whole shard, as of Applied.
 type Stats struct {
 	Concepts uint64
 	Edges    uint64 // each association once, at its source
 	Vectors  uint64
-	Written  uint64 // learned concepts and associations, learned again included
-	Prepared uint64 // transactions in doubt here
+	Written  uint64 // concepts and associations learned, again included; an association counts at its source
 }
 
-// Concept reads a concept without its vector.
-func (e *Engine) Concept(id string) (c *Concept, found bool, err error) { panic("pending") }
-
-// Vector reads a concept's embedding; nil when it has none.
-func (e *Engine) Vector(id string) ([]float32, error) { panic("pending") }
-
-// Exists tells whether the concept is there.
-func (e *Engine) Exists(id string) (bool, error) { panic("pending") }
-
-// Association reads the one of the lowest type from source to target.
-func (e *Engine) Association(source, target string) (a *Association, found bool, err error) {
-	panic("pending")
+// Stats reads the counters; they cost nothing.
+func (e *Engine) Stats() Stats {
+	m := e.shared.Load()
+	return Stats{Concepts: m.Concepts, Edges: m.Edges, Vectors: m.Vectors, Written: m.Written}
 }
 
-// Neighbors answers one page.
-func (e *Engine) Neighbors(q *transport.Neighbors) (*transport.NeighborsOk, error) { panic("pending") }
+// Lock is who holds an id.
+type Lock = lock.Holder
 
-// Targets lists the distinct targets of outgoing associations, in commit order of the first.
-func (e *Engine) Targets(id string) ([]string, error) { panic("pending") }
+// Holder tells who holds the exclusive lock on an id. A linearizable read asks after it has waited for its read index.
+func (e *Engine) Holder(id string) (Lock, bool) { return e.locks.Holder(id) }
 
-// Expand answers for a frontier of ids.
-func (e *Engine) Expand(q *transport.Expand) (*transport.ExpandOk, error) { panic("pending") }
-
-// IDs lists at most limit ids behind after, in byte order.
-func (e *Engine) IDs(after string, limit int) ([]string, error) { panic("pending") }
-
-// Stats reads the counters.
-func (e *Engine) Stats() Stats { panic("pending") }
-
-// Digest is a hash over all keys and values, with the index it stands for.
-func (e *Engine) Digest() (sum [32]byte, applied uint64, err error) { panic("pending") }
-
-// Lock says who holds an id.
-type Lock struct {
-	Txn     event.TxnID
-	Attempt uint64
-	Start   int64 // wait-die age of the holder
-}
-
-// Prepared is a transaction in doubt at this shard.
-type Prepared struct {
-	TxnID        event.TxnID
-	Attempt      uint64
-	Begin        event.Position
-	Start        int64
-	Coordinator  event.MasterID
-	Participants []event.ShardID
-	Since        int64 // log time of the prepare, unix µs
-}
-
-// Holder tells who holds the exclusive lock on an id.
-func (e *Engine) Holder(id string) (Lock, bool) { panic("pending") }
-
-// LockReleased is closed at the next release of any lock.
-func (e *Engine) LockReleased() <-chan struct{} { panic("pending") }
-
-// Prepared lists the transactions in doubt, by transaction id.
-func (e *Engine) Prepared() []Prepared { panic("pending") }
-
-// Horizon is the highest transaction horizon seen (safety S4).
-func (e *Engine) Horizon() event.Position { panic("pending") }
-
-// LockIDs are the ids a command's ops lock, sorted and distinct.
-func LockIDs(ops []transport.Op) []string { panic("pending") }
+// LockReleased is closed at the next release of any lock. Take it before asking Holder.
+func (e *Engine) LockReleased() <-chan struct{} { return e.locks.Released() }

@@ -1,0 +1,145 @@
+package engine
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/pack"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// formatVersion is the version of the key space, in the meta record and in snapshots.
+const formatVersion = 1
+
+// meta is the shard's own record: written with every batch. Everything in it is the same on every replica.
+type meta struct {
+	Format    uint32         `wire:"format"`
+	ShardID   event.ShardID  `wire:"shard_id"`
+	Applied   uint64         `wire:"applied"`  // index of the last applied entry
+	LogTime   int64          `wire:"log_time"` // unix µs, never moves back
+	Forgotten int64          `wire:"forgotten"`
+	Horizon   event.Position `wire:"horizon"`
+	Dimension uint32         `wire:"dimension"` // of the first vector, and so of every one; 0: none yet
+	Concepts  uint64         `wire:"concepts"`
+	Edges     uint64         `wire:"edges"`
+	Vectors   uint64         `wire:"vectors"`
+	Written   uint64         `wire:"written"`
+}
+
+// conceptRecord begins with what Apply needs of an existing concept, so that it reads no further (decodeHead).
+type conceptRecord struct {
+	Version    uint64            `wire:"version"`
+	Created    int64             `wire:"created"`   // log time, unix µs
+	Dimension  uint32            `wire:"dimension"` // of its vector; 0: none
+	Modified   int64             `wire:"modified"`
+	Strength   float32           `wire:"strength"`
+	Confidence float32           `wire:"confidence"`
+	Attributes map[string]string `wire:"attributes"`
+	Tags       []string          `wire:"tags"`
+	Content    string            `wire:"content"`
+}
+
+// head is the beginning of a conceptRecord.
+type head struct {
+	version   uint64
+	created   int64
+	dimension uint32
+}
+
+func decodeHead(b []byte) (h head, err error) {
+	r := pack.NewReader(b)
+	if _, err := r.ArrayLen(); err != nil {
+		return h, err
+	}
+	if h.version, err = r.Uint(); err != nil {
+		return h, err
+	}
+	if h.created, err = r.Int(); err != nil {
+		return h, err
+	}
+	dimension, err := r.Uint()
+	h.dimension = uint32(dimension)
+	return h, err
+}
+
+// link is one association seen from one end.
+type link struct {
+	Type       uint32  `wire:"type"`
+	Confidence float32 `wire:"confidence"`
+	Other      string  `wire:"other"`
+}
+
+// append writes what pack.AppendArray would, without reflection: links are most of what an import writes.
+func (l *link) append(b []byte) []byte {
+	b = pack.AppendArrayHeader(b, 3)
+	b = pack.AppendUint(b, uint64(l.Type))
+	b = pack.AppendFloat32(b, l.Confidence)
+	return pack.AppendString(b, l.Other)
+}
+
+// outcomeState says how a request ended.
+type outcomeState uint8
+
+const (
+	writeDone    outcomeState = 1 // a single-shard write took effect
+	writeRefused outcomeState = 2 // a single-shard write was refused for what it met
+	txnDone      outcomeState = 3 // a cross-shard transaction was committed here
+)
+
+// outcome is a row of the request table.
+type outcome struct {
+	State  outcomeState `wire:"state"`
+	Issued int64        `wire:"issued"`
+	Seq    uint64       `wire:"seq"`  // index at which it took effect or was refused
+	Body   []byte       `wire:"body"` // of a write: the beginning of its body's SHA-256 (safety S30)
+	Err    *event.Error `wire:"err"`
+}
+
+// preparedRecord is an attempt in doubt.
+type preparedRecord struct {
+	Attempt      uint64          `wire:"attempt"`
+	Begin        event.Position  `wire:"begin"`
+	Start        int64           `wire:"start"`
+	Issued       int64           `wire:"issued"`
+	Since        int64           `wire:"since"` // log time, unix µs
+	Coordinator  event.MasterID  `wire:"coordinator"`
+	Participants []event.ShardID `wire:"participants"`
+	Ops          []transport.Op  `wire:"ops"`
+}
+
+// attemptRecord is an attempt that ended here, kept until the horizon passes its begin.
+type attemptRecord struct {
+	Committed bool           `wire:"committed"`
+	Begin     event.Position `wire:"begin"`
+	Seq       uint64         `wire:"seq"` // index at which it ended
+	Retry     bool           `wire:"retry"`
+	Reason    *event.Error   `wire:"reason"` // of a refusal
+}
+
+func appendVector(b []byte, v []float32) []byte {
+	for _, f := range v {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(f))
+	}
+	return b
+}
+
+func decodeVector(b []byte) ([]float32, error) {
+	if len(b)%4 != 0 {
+		return nil, fmt.Errorf("vector of %d bytes", len(b))
+	}
+	v := make([]float32, len(b)/4)
+	for i := range v {
+		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return v, nil
+}
+
+// positionLess orders positions: incarnation first.
+func positionLess(a, b event.Position) bool {
+	if a.N != b.N {
+		return a.N < b.N
+	}
+	return a.Seq < b.Seq
+}

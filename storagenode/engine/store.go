@@ -1,0 +1,246 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"runtime"
+	"strings"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// The layout of an engine's directory. Which store is the state is said by one file that is replaced by a rename, so a
+// restored state takes the old one's place in one step; what it does not name is left over from a crash.
+//
+//	CURRENT        the name of a store, and a newline
+//	store-000001/  a Pebble store
+const (
+	currentName = "CURRENT"
+	storePrefix = "store-"
+)
+
+// store is one Pebble store and its users. The engine is one of them until it closes or replaces the store; behind the last
+// one it is closed, and deleted when it was replaced.
+type store struct {
+	db  *pebble.DB
+	dir string
+	fs  vfs.FS
+
+	mu       sync.Mutex
+	users    int
+	replaced bool
+	closed   chan struct{} // closed when db is; err is set before
+	err      error
+}
+
+// acquire adds a user; false when there was none left.
+func (s *store) acquire() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users == 0 {
+		return false
+	}
+	s.users++
+	return true
+}
+
+// release takes a user away.
+func (s *store) release() {
+	s.mu.Lock()
+	s.users--
+	last := s.users == 0
+	s.mu.Unlock()
+	if !last {
+		return
+	}
+	s.err = s.db.Close()
+	if s.replaced {
+		// Nothing names it any more; what cannot be deleted now goes when the engine is opened again.
+		s.err = errors.Join(s.err, s.fs.RemoveAll(s.dir))
+	}
+	close(s.closed)
+}
+
+// retire ends the engine's own use of a store that another has replaced.
+func (s *store) retire() {
+	s.mu.Lock()
+	s.replaced = true
+	s.mu.Unlock()
+	s.release()
+}
+
+// storeConfig is what opening a store takes.
+type storeConfig struct {
+	fs         vfs.FS
+	cacheBytes int64
+	log        *slog.Logger
+	fatal      func(error)
+}
+
+// openStore opens the store in dir, or makes one. The opener is its first user.
+func openStore(dir string, c storeConfig) (*store, error) {
+	cache := pebble.NewCache(c.cacheBytes)
+	defer cache.Unref()
+	o := &pebble.Options{
+		FS:         c.fs,
+		Cache:      cache,
+		DisableWAL: true, // the group's log is the log
+		// Pinned: a newer library must not write what an older one of ours cannot read.
+		FormatMajorVersion: pebble.FormatTableFormatV6,
+		// Larger means fewer flushes, but a node has several stores and a flush must fit into the time of a snapshot.
+		MemTableSize:                8 << 20,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       2,
+		LBaseMaxBytes:               64 << 20,
+		Logger:                      storeLog{c.log, c.fatal},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { c.fatal(fmt.Errorf("store %s: %w", dir, err)) },
+			DataCorruption: func(i pebble.DataCorruptionInfo) {
+				c.fatal(fmt.Errorf("store %s: damaged file %s: %w", dir, i.Path, i.Details))
+			},
+		},
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most ids that Apply asks for are new
+	}
+	db, err := pebble.Open(dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	return &store{db: db, dir: dir, fs: c.fs, users: 1, closed: make(chan struct{})}, nil
+}
+
+// storeLog takes Pebble's own messages.
+type storeLog struct {
+	log   *slog.Logger
+	fatal func(error)
+}
+
+// Infof is routine: flushes and compactions.
+func (l storeLog) Infof(format string, args ...any) {
+	l.log.Debug(fmt.Sprintf(format, args...))
+}
+
+// Errorf is worth a line.
+func (l storeLog) Errorf(format string, args ...any) {
+	l.log.Error(fmt.Sprintf(format, args...))
+}
+
+// Fatalf must not return. It ends the goroutine, not the process: how the process leaves is said by the one who set Fatal.
+func (l storeLog) Fatalf(format string, args ...any) {
+	l.fatal(fmt.Errorf("store: "+format, args...))
+	runtime.Goexit()
+}
+
+// createDir makes an engine's directory with one empty store, whole or not at all: it is built beside its place and moved
+// there. A directory left over from an earlier try is thrown away.
+func createDir(dir string, c storeConfig, first meta) error {
+	building := dir + ".new"
+	if err := c.fs.RemoveAll(building); err != nil {
+		return err
+	}
+	if err := c.fs.MkdirAll(building, 0o755); err != nil {
+		return err
+	}
+	name := storePrefix + "000001"
+	s, err := openStore(c.fs.PathJoin(building, name), c)
+	if err != nil {
+		return err
+	}
+	value, err := encodeMeta(first)
+	if err == nil {
+		err = s.db.Set([]byte{tableMeta}, value, pebble.NoSync)
+	}
+	if err == nil {
+		err = s.db.Flush()
+	}
+	s.release()
+	if err = errors.Join(err, s.err); err != nil {
+		return err
+	}
+	if err := setCurrent(c.fs, building, name); err != nil {
+		return err
+	}
+	// An empty directory may stand where this one goes.
+	if err := c.fs.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := c.fs.Rename(building, dir); err != nil {
+		return err
+	}
+	return syncDir(c.fs, c.fs.PathDir(dir))
+}
+
+// setCurrent makes name the store of dir, in one step and durably.
+func setCurrent(fs vfs.FS, dir, name string) error {
+	tmp := fs.PathJoin(dir, currentName+".tmp")
+	f, err := fs.Create(tmp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte(name + "\n"))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	// The store's own entry in dir must be there before a file that names it.
+	if err := syncDir(fs, dir); err != nil {
+		return err
+	}
+	if err := fs.Rename(tmp, fs.PathJoin(dir, currentName)); err != nil {
+		return err
+	}
+	return syncDir(fs, dir)
+}
+
+// current reads which store is dir's.
+func current(fs vfs.FS, dir string) (string, error) {
+	file := fs.PathJoin(dir, currentName)
+	f, err := fs.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b := make([]byte, 64)
+	n, err := f.ReadAt(b, 0)
+	name, whole := strings.CutSuffix(string(b[:n]), "\n")
+	if !whole || !strings.HasPrefix(name, storePrefix) || path.Base(name) != name {
+		return "", fmt.Errorf("%s is damaged: %q names no store (%v)", file, b[:n], err)
+	}
+	return name, nil
+}
+
+// removeOthers deletes what CURRENT does not name.
+func removeOthers(fs vfs.FS, dir, name string) error {
+	entries, err := fs.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e == name || e == currentName {
+			continue
+		}
+		if !strings.HasPrefix(e, storePrefix) && e != currentName+".tmp" {
+			return fmt.Errorf("%s is none of the engine's", fs.PathJoin(dir, e))
+		}
+		if err := fs.RemoveAll(fs.PathJoin(dir, e)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,298 @@
+package engine
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// write applies a single-shard write: all of its ops or none.
+func (a *applier) write(c *Command, body []byte) (Answer, error) {
+	if refusal := validate(c, a.meta.Dimension); refusal != nil {
+		return Answer{Err: refusal}, nil
+	}
+	hash := bodyHash(body)
+	first, found, err := a.outcome(c.RequestID)
+	if err != nil {
+		return Answer{}, err
+	}
+	if found {
+		return repeat(c.RequestID, first, hash), nil
+	}
+	if refusal := a.admit(c); refusal != nil {
+		return Answer{Err: refusal}, nil
+	}
+	refusal, err := a.checkOps(c.Write.Ops)
+	if err != nil {
+		return Answer{}, err
+	}
+	// A refusal for what the write met is kept like a success: a late copy of the request must not succeed after its
+	// sender was told that it failed.
+	record := outcome{State: writeRefused, Issued: c.Issued, Seq: a.index, Body: hash, Err: refusal}
+	if refusal == nil {
+		record.State = writeDone
+		a.adoptDimension(c.Write.Ops)
+		if err := a.applyOps(c.Write.Ops); err != nil {
+			return Answer{}, err
+		}
+	}
+	if err := a.putOutcome(c.RequestID, record); err != nil {
+		return Answer{}, err
+	}
+	return Answer{Seq: a.index, Err: refusal}, nil
+}
+
+// repeat gives a request its first answer again.
+func repeat(id event.RequestID, first outcome, hash []byte) Answer {
+	if first.State != txnDone && !bytes.Equal(first.Body, hash) {
+		return Answer{Err: &event.Error{Kind: event.KindIDReused, Op: "write",
+			Message: fmt.Sprintf("request id %s was used for another write; give every write its own", id)}}
+	}
+	if first.State == writeRefused {
+		return Answer{Seq: first.Seq, Err: first.Err}
+	}
+	return Answer{Seq: first.Seq, AlreadyDone: true}
+}
+
+// admit refuses a new write for its request id or for a lock. None of this is kept: the same request may be proposed again.
+func (a *applier) admit(c *Command) *event.Error {
+	if p := a.prepared[c.RequestID]; p != nil {
+		return &event.Error{Kind: event.KindBusy, Op: "write", RetryAfterMillis: retryAfterMillis, Txn: p.TxnID,
+			Message: fmt.Sprintf("an attempt of transaction %s is in doubt here; ask again", p.TxnID)}
+	}
+	if refusal := a.timely("write", c.RequestID, c.Issued); refusal != nil {
+		return refusal
+	}
+	return a.blocked(c.Write.Ops)
+}
+
+// retryAfterMillis is about how long a prepared attempt takes to end.
+const retryAfterMillis = 20
+
+// timely refuses a request id that the table may have forgotten, and one from the future (safety S5).
+func (a *applier) timely(op string, id event.RequestID, issued int64) *event.Error {
+	switch {
+	case issued <= a.meta.Forgotten:
+		return &event.Error{Kind: event.KindExpired, Op: op,
+			Message: fmt.Sprintf("request %s was issued %s, and requests up to %s are forgotten: it may have taken effect; look before asking again",
+				id, formatMicros(issued), formatMicros(a.meta.Forgotten))}
+	case issued > a.meta.LogTime+a.e.o.bounds.ahead:
+		return &event.Error{Kind: event.KindFromTheFuture, Op: op,
+			Message: fmt.Sprintf("request %s was issued %s, ahead of the shard's %s; set the sender's clock", id, formatMicros(issued), formatMicros(a.meta.LogTime))}
+	}
+	return nil
+}
+
+func formatMicros(t int64) string { return time.UnixMicro(t).UTC().Format(time.RFC3339Nano) }
+
+// blocked refuses ops on an id that a prepared transaction holds.
+func (a *applier) blocked(ops []transport.Op) *event.Error {
+	if len(a.prepared) == 0 {
+		return nil
+	}
+	for i := range ops {
+		first, second := localEnds(&ops[i])
+		for _, id := range [2]string{first, second} {
+			if h, held := a.e.locks.Blocker(id); held && id != "" {
+				return &event.Error{Kind: event.KindLocked, Op: opPhrase(&ops[i]), Txn: h.Txn, OpNumber: uint32(i) + 1,
+					Message: fmt.Sprintf("concept %q is held by transaction %s, which is in doubt", id, h.Txn)}
+			}
+		}
+	}
+	return nil
+}
+
+// opPhrase says what an op was to do.
+func opPhrase(op *transport.Op) string {
+	if op.Kind == transport.OpLearnConcept {
+		return fmt.Sprintf("learn concept %q", op.ID)
+	}
+	return fmt.Sprintf("learn association %q -> %q", op.ID, op.Target)
+}
+
+// checkOps refuses an association whose end is absent. Concepts that earlier ops of the same command learn are there.
+func (a *applier) checkOps(ops []transport.Op) (*event.Error, error) {
+	clear(a.learned)
+	for i := range ops {
+		op := &ops[i]
+		if op.Kind == transport.OpLearnConcept {
+			if i+1 < len(ops) {
+				a.learned[op.ID] = struct{}{}
+			}
+			continue
+		}
+		first, second := localEnds(op)
+		for _, id := range [2]string{first, second} {
+			if id == "" {
+				continue
+			}
+			there, err := a.conceptThere(id)
+			if err != nil {
+				return nil, err
+			}
+			if !there {
+				return &event.Error{Kind: event.KindPrecondition, Op: opPhrase(op), OpNumber: uint32(i) + 1,
+					Message: fmt.Sprintf("concept %q does not exist; learn it first", id)}, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+func (a *applier) conceptThere(id string) (bool, error) {
+	if _, ok := a.learned[id]; ok {
+		return true, nil
+	}
+	a.key = conceptKey(a.key[:0], id)
+	return a.has(a.key)
+}
+
+// applyOps writes what checkOps found to be possible.
+func (a *applier) applyOps(ops []transport.Op) error {
+	for i := range ops {
+		op := &ops[i]
+		var err error
+		switch op.Kind {
+		case transport.OpLearnConcept:
+			err = a.learn(op)
+		case transport.OpLearnAssociation:
+			if err = a.link(outgoing, op); err == nil {
+				err = a.link(incoming, op)
+			}
+		case transport.OpLinkOut:
+			err = a.link(outgoing, op)
+		case transport.OpLinkIn:
+			err = a.link(incoming, op)
+		default:
+			err = fmt.Errorf("no handler for op %q", op.Kind)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", opPhrase(op), err)
+		}
+		a.position++
+	}
+	return nil
+}
+
+// learn creates a concept or replaces its fields, and its vector with them.
+func (a *applier) learn(op *transport.Op) error {
+	a.key = conceptKey(a.key[:0], op.ID)
+	old, err := a.get(a.key)
+	if err != nil {
+		return err
+	}
+	record := conceptRecord{
+		Version: 1, Created: a.meta.LogTime, Modified: a.meta.LogTime, Dimension: uint32(len(op.Embedding)),
+		Strength: op.Strength, Confidence: op.Confidence, Content: op.Content,
+	}
+	if op.Metadata != nil {
+		record.Attributes, record.Tags = op.Metadata.Attributes, op.Metadata.Tags
+	}
+	var before head
+	if old == nil {
+		a.meta.Concepts++
+	} else {
+		if before, err = decodeHead(old); err != nil {
+			return err
+		}
+		record.Version, record.Created = before.version+1, before.created
+	}
+	a.meta.Written++
+	if err := a.putRecord(a.key, &record); err != nil {
+		return err
+	}
+	return a.learnVector(op, before.dimension != 0)
+}
+
+// adoptDimension lets the first vector that a shard accepts set the dimension of all. The rule is in the state, so replicas
+// that were configured differently still decide alike.
+func (a *applier) adoptDimension(ops []transport.Op) {
+	for i := 0; a.meta.Dimension == 0 && i < len(ops); i++ {
+		a.meta.Dimension = uint32(len(ops[i].Embedding))
+	}
+}
+
+// learnVector makes op's embedding the concept's.
+func (a *applier) learnVector(op *transport.Op, had bool) error {
+	a.key = vectorKey(a.key[:0], op.ID)
+	if len(op.Embedding) == 0 {
+		if !had {
+			return nil
+		}
+		a.meta.Vectors--
+		return a.batch.Delete(a.key, nil)
+	}
+	if !had {
+		a.meta.Vectors++
+	}
+	a.value = appendVector(a.value[:0], op.Embedding)
+	return a.put(a.key, a.value)
+}
+
+// link writes one half of an association: a new one behind all others of its concept, a known one in its place.
+func (a *applier) link(s side, op *transport.Op) error {
+	id, other := op.ID, op.Target
+	if s == incoming {
+		id, other = other, id
+	}
+	a.key = indexKey(a.key[:0], s, id, other, op.AssocType)
+	value, err := a.get(a.key)
+	if err != nil {
+		return err
+	}
+	at := order{a.index, a.position}
+	if value != nil {
+		if at, err = decodeOrder(value); err != nil {
+			return err
+		}
+	} else {
+		a.value = at.append(a.value[:0])
+		if err := a.putRow(a.key, a.value); err != nil {
+			return err
+		}
+		if s == outgoing {
+			a.meta.Edges++
+		}
+	}
+	if s == outgoing {
+		a.meta.Written++
+	}
+	l := link{Type: op.AssocType, Confidence: op.Confidence, Other: other}
+	a.value = l.append(a.value[:0])
+	a.key = linkKey(a.key[:0], s, id, at)
+	return a.put(a.key, a.value)
+}
+
+// outcome looks up how a request ended.
+func (a *applier) outcome(id event.RequestID) (o outcome, found bool, err error) {
+	a.key = outcomeKey(a.key[:0], id)
+	found, err = a.getRecord(a.key, &o)
+	return o, found, err
+}
+
+// putOutcome keeps how a request ended.
+func (a *applier) putOutcome(id event.RequestID, o outcome) error {
+	a.outcomes.Set(outcomeRef{o.Issued, id})
+	a.key = outcomeKey(a.key[:0], id)
+	return a.putRecord(a.key, &o)
+}
+
+// evict forgets the oldest outcomes beyond the table's bounds, smallest issued first, and remembers up to where.
+func (a *applier) evict() error {
+	oldest := a.meta.LogTime - a.e.o.bounds.window
+	for {
+		ref, ok := a.outcomes.Min()
+		if !ok || (a.outcomes.Len() <= a.e.o.bounds.requests && ref.issued >= oldest) {
+			return nil
+		}
+		a.outcomes.PopMin()
+		a.meta.Forgotten = max(a.meta.Forgotten, ref.issued)
+		a.key = outcomeKey(a.key[:0], ref.id)
+		if err := a.deleteRow(a.key); err != nil {
+			return err
+		}
+	}
+}
