@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/storagenode"
+)
+
+// Exit statuses.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// readyVariable names the file descriptor on which the node says that it listens.
+const readyVariable = "GRID_READY_FD"
+
+// env is what the program takes from its surroundings.
+type env struct {
+	stdout, stderr io.Writer
+	getenv         func(string) string
+}
+
+// usageError is a wrong call.
+type usageError struct{ error }
+
+// run is the whole program; it returns the exit status.
+func run(ctx context.Context, args []string, e env) int {
+	err := newApp(e).RunContext(ctx, args)
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintf(e.stderr, "gridnode: %s\n", oneLine(err))
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// oneLine is the error's text for one line of a terminal or a log.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
+
+func newApp(e env) *cli.App {
+	return &cli.App{
+		Name:            "gridnode",
+		Usage:           "one storage node of a Sutra Grid, or a stand-alone one",
+		HideVersion:     true,
+		HideHelpCommand: true,
+		Writer:          e.stdout,
+		ErrWriter:       e.stderr,
+		Flags:           flags(),
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		ExitErrHandler:  func(*cli.Context, error) {},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
+			}
+			cfg, err := configOf(c, e)
+			if err != nil {
+				return usageError{err}
+			}
+			return serve(c.Context, cfg, e)
+		},
+	}
+}
+
+func flags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "data", Usage: "the node's `DIR`; alone it is made when it is absent or empty"},
+		&cli.StringFlag{Name: "listen", Usage: "`HOST:PORT` for clients and replicas alike; port 0 takes a free one"},
+		&cli.BoolFlag{Name: "events", Usage: "run alone as event storage"},
+		&cli.StringFlag{Name: "node-id", Usage: "in a grid: this node's `ID`, given by the masters"},
+		&cli.StringFlag{Name: "agent-id", Usage: "in a grid: the `ID` of the agent that runs it"},
+		&cli.StringSliceFlag{Name: "masters", Usage: "in a grid: the masters' grid ports, `HOST:PORT,…`"},
+		&cli.StringFlag{Name: "grid-id", Usage: "in a grid: its `ID`"},
+		&cli.BoolFlag{Name: "init", Usage: "in a grid: the node never ran, its directory may be made"},
+		&cli.UintFlag{Name: "dimension", Value: uint(storagenode.DefaultConfig().Dimension), Usage: "components of every vector"},
+		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "debug, info, warn or error"},
+	}
+}
+
+// configOf reads the flags. --node-id makes the node part of a grid.
+func configOf(c *cli.Context, e env) (storagenode.Config, error) {
+	cfg := storagenode.DefaultConfig()
+	cfg.Data, cfg.Listen, cfg.Events = c.String("data"), c.String("listen"), c.Bool("events")
+	for _, name := range []string{"data", "listen"} {
+		if c.String(name) == "" {
+			return cfg, fmt.Errorf("--%s is missing", name)
+		}
+	}
+	cfg.Dimension = uint32(min(c.Uint("dimension"), math.MaxUint32)) // Validate has the bound
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
+		return cfg, fmt.Errorf("--log-level %q: want debug, info, warn or error", c.String("log-level"))
+	}
+	cfg.Log = slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
+	for _, name := range []string{"node-id", "agent-id", "masters", "grid-id", "init"} {
+		if c.IsSet(name) {
+			cfg.Grid = &storagenode.Grid{
+				ID: c.String("grid-id"), NodeID: event.NodeID(c.String("node-id")), AgentID: event.AgentID(c.String("agent-id")),
+				Masters: c.StringSlice("masters"), Init: c.Bool("init"),
+			}
+		}
+	}
+	return cfg, cfg.Validate()
+}
+
+// serve runs the node until ctx ends or its disk fails.
+func serve(ctx context.Context, cfg storagenode.Config, e env) error {
+	n, err := storagenode.Open(cfg)
+	if err != nil {
+		return err
+	}
+	if err := ready(n, e.getenv(readyVariable)); err != nil {
+		return errors.Join(err, n.Close())
+	}
+	if err := n.Wait(ctx); err != nil {
+		// A failed disk may hang whatever is closed: the process leaves at once, the log and its replicas have the data.
+		return err
+	}
+	return n.Close()
+}
+
+// ready tells who started the node where it listens, on the file descriptor that the environment names.
+func ready(n *storagenode.Node, descriptor string) error {
+	if descriptor == "" {
+		return nil
+	}
+	fd, err := strconv.ParseUint(descriptor, 10, 31)
+	if err != nil || fd < 3 {
+		return fmt.Errorf("%s=%s: want a file descriptor above 2", readyVariable, descriptor)
+	}
+	f := os.NewFile(uintptr(fd), readyVariable)
+	_, err = fmt.Fprintf(f, "ready %s %s\n", n.Addr(), n.StoreID())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("say that the node is ready: %w", err)
+	}
+	return nil
+}

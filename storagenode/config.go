@@ -1,0 +1,129 @@
+package storagenode
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// The names of a node that runs alone. The masters number nodes from 1, so they never give these.
+const (
+	aloneNode   event.NodeID  = "node-0"
+	aloneShard  event.ShardID = "shard-0"
+	eventsNode  event.NodeID  = "node-events"
+	eventsShard event.ShardID = "events"
+)
+
+// Config describes one node. Start from DefaultConfig.
+type Config struct {
+	Data   string // the node's directory
+	Listen string // host:port for frames and raft alike; port 0: any free one
+	Events bool   // alone: the one shard is "events"
+	Grid   *Grid  // nil: alone
+
+	Dimension  uint32 // of vectors, 1 to transport.MaxDimension
+	CacheBytes int64  // the engines' block caches together
+
+	Network transport.Network
+	TLS     *tls.Config // for every connection, accepted or dialled; nil is plain
+
+	Groups Groups
+
+	RequestTimeout time.Duration // of a request that brings none
+	PrepareWait    time.Duration // how long a prepare waits for a row (safety S8)
+	InDoubtAfter   time.Duration // how long a leader holds a prepared attempt before it asks the masters (safety S8)
+
+	Log *slog.Logger
+}
+
+// Grid says which grid a node belongs to and how to reach it.
+type Grid struct {
+	ID      string // pinned in IDENTITY; another grid's map is refused
+	NodeID  event.NodeID
+	AgentID event.AgentID
+	Masters []string // grid ports, host:port
+	Init    bool     // the node never ran: its directory may be made; otherwise a missing one is refused
+}
+
+// Groups tunes every replica group of the node alike.
+type Groups struct {
+	Timeouts          raftgroup.Timeouts
+	SnapshotThreshold uint64 // entries between snapshots
+	TrailingLogs      uint64 // entries kept behind a snapshot, so that a follower that was away needs no snapshot
+	SegmentBytes      int    // the log's segment size
+}
+
+// DefaultConfig is for a data centre. Data, Listen and, in a grid, Grid are the caller's.
+func DefaultConfig() Config {
+	return Config{
+		Dimension:  768,
+		CacheBytes: 64 << 20,
+		Network:    transport.TCP(),
+		Groups: Groups{
+			Timeouts: raftgroup.LANShards(),
+			// A snapshot of a shard flushes the engine; every 16,384 entries that is seconds apart under load. Smaller
+			// means flushes all the time, larger a longer replay at start.
+			SnapshotThreshold: 16_384,
+			TrailingLogs:      16_384,
+			// A node holds several groups and each keeps a segment allocated: 64 MiB ones would cost a node with
+			// four replicas 256 MiB of disk before the first write.
+			SegmentBytes: 8 << 20,
+		},
+		RequestTimeout: 10 * time.Second,
+		PrepareWait:    50 * time.Millisecond,
+		InDoubtAfter:   2 * time.Second,
+		Log:            slog.Default(),
+	}
+}
+
+// Validate reports everything that is wrong, each with its value and bound.
+func (c *Config) Validate() error {
+	var faults []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	check(c.Data != "", "no data directory")
+	check(c.Listen != "", "no address to listen on")
+	check(c.Dimension >= 1 && c.Dimension <= transport.MaxDimension, "dimension %d: must be 1 to %d", c.Dimension, transport.MaxDimension)
+	check(c.CacheBytes >= 1<<20, "cache of %d bytes: must be at least 1 MiB", c.CacheBytes)
+	check(c.Network != nil, "no network")
+	check(c.Log != nil, "no log")
+	check(c.RequestTimeout > 0, "request timeout %s: must be above 0", c.RequestTimeout)
+	check(c.PrepareWait >= 0, "prepare wait %s: must not be negative", c.PrepareWait)
+	check(c.InDoubtAfter > 0, "in doubt after %s: must be above 0", c.InDoubtAfter)
+	if g := c.Grid; g != nil {
+		check(!c.Events, "a node of a grid cannot be a stand-alone event storage")
+		check(g.ID != "", "no grid id")
+		check(g.NodeID != "", "no node id")
+		check(g.AgentID != "", "no agent id")
+		check(len(g.Masters) > 0, "no masters")
+	}
+	return errors.Join(faults...)
+}
+
+// nodeID is the node's own name.
+func (c *Config) nodeID() event.NodeID {
+	switch {
+	case c.Grid != nil:
+		return c.Grid.NodeID
+	case c.Events:
+		return eventsNode
+	}
+	return aloneNode
+}
+
+// aloneShardID is the one shard of a node without a grid.
+func (c *Config) aloneShardID() event.ShardID {
+	if c.Events {
+		return eventsShard
+	}
+	return aloneShard
+}

@@ -1,0 +1,177 @@
+package storagenode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/datadir"
+	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
+	"github.com/sutra-grid/sutra-grid/storagenode/engine"
+)
+
+// handOver bounds how long a closing leader waits for another replica to lead.
+const handOver = 2 * time.Second
+
+// replica is one open replica of a shard: its directory, its state and its log.
+type replica struct {
+	shard  event.ShardID
+	id     event.ReplicaID
+	dir    *datadir.Dir
+	engine *engine.Engine
+	group  *raftgroup.Group
+	queue  *waitQueue
+	tuning tuning
+	log    *slog.Logger
+
+	masters caller        // nil: alone
+	changed chan struct{} // capacity 1: the set of prepared attempts may have changed
+}
+
+// tuning is the part of Config that the replicas' own loops use.
+type tuning struct {
+	prepareWait  time.Duration
+	inDoubtAfter time.Duration
+}
+
+// caller asks the masters; transport.Masters is it, with all of its retry policy.
+type caller interface {
+	Call(ctx context.Context, req any) (any, error)
+}
+
+// machine is the engine as the group sees it, with a nudge to the leader's watch over prepared attempts.
+type machine struct {
+	*engine.Engine
+	changed chan<- struct{}
+}
+
+// Apply applies, and nudges when something was prepared.
+func (m machine) Apply(entries []raftgroup.Entry) [][]any {
+	answers := m.Engine.Apply(entries)
+	if anyPrepare(answers) {
+		m.nudge()
+	}
+	return answers
+}
+
+// Restore replaces the state and with it the set of prepared attempts.
+func (m machine) Restore(r io.Reader) error {
+	defer m.nudge()
+	return m.Engine.Restore(r)
+}
+
+func (m machine) nudge() {
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+}
+
+func anyPrepare(answers [][]any) bool {
+	for _, entry := range answers {
+		for _, a := range entry {
+			if answer, ok := a.(engine.Answer); ok && answer.Prepare != nil && answer.Prepare.Vote {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// openReplica opens what makeReplicaDir made. It never makes a store: whatever is missing is refused (safety S1).
+func (n *Node) openReplica(e manifestEntry) (*replica, error) {
+	path := n.shardDir(e.ShardID)
+	for _, part := range []string{"", identityFile, raftDir, engineDir} {
+		if err := mustExist(filepath.Join(path, part)); err != nil {
+			return nil, fmt.Errorf("replica %s of %s: %w", e.ReplicaID, e.ShardID, err)
+		}
+	}
+	r := &replica{
+		shard: e.ShardID, id: e.ReplicaID, changed: make(chan struct{}, 1), masters: n.callMasters(),
+		tuning: tuning{prepareWait: n.cfg.PrepareWait, inDoubtAfter: n.cfg.InDoubtAfter},
+		log:    n.log.With("shard", string(e.ShardID)),
+	}
+	if err := r.open(n, path); err != nil {
+		return nil, fmt.Errorf("open replica %s of %s in %s: %w", e.ReplicaID, e.ShardID, path, errors.Join(err, r.closeStores()))
+	}
+	return r, nil
+}
+
+func mustExist(path string) error {
+	ok, err := datadir.Exists(path)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s is missing: the disk was emptied or replaced; this replica must not vote again under its id, the shard needs a new one", path)
+	}
+	return err
+}
+
+func (r *replica) open(n *Node, path string) error {
+	dir, err := datadir.Open(path, kindReplica, string(r.shard))
+	if err != nil {
+		return err
+	}
+	r.dir = dir
+	if err := r.checkIdentity(n); err != nil {
+		return err
+	}
+	fatal := func(err error) { n.fail(fmt.Errorf("shard %s in %s: %w", r.shard, path, err)) }
+	r.engine, err = engine.Open(filepath.Join(path, engineDir), engine.Options{
+		ShardID: r.shard, Dimension: n.cfg.Dimension, CacheBytes: n.cacheShare(), Log: r.log, Fatal: fatal,
+	})
+	if err != nil {
+		return fmt.Errorf("open engine: %w", err)
+	}
+	r.queue = newWaitQueue(r.engine)
+	r.group, err = raftgroup.Open(raftgroup.Config{
+		GroupID: string(r.shard), LocalID: r.id, Dir: filepath.Join(path, raftDir),
+		Host: n.host, Network: n.cfg.Network, TLS: n.cfg.TLS, Addresses: n.maps.address,
+		Timeouts: n.cfg.Groups.Timeouts, FSM: machine{r.engine, r.changed}, Lead: r.lead, Applied: r.engine.Applied,
+		SnapshotThreshold: n.cfg.Groups.SnapshotThreshold, TrailingLogs: n.cfg.Groups.TrailingLogs,
+		SegmentBytes: n.cfg.Groups.SegmentBytes, Fatal: fatal, Log: r.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open raft group: %w", err)
+	}
+	return nil
+}
+
+func (r *replica) checkIdentity(n *Node) error {
+	id, _ := r.dir.Identity()
+	grid, _ := n.dir.Identity()
+	if id.GridID != grid.GridID || id.StoreID != r.id.StoreID() {
+		return fmt.Errorf("the directory belongs to store %s of grid %s, not to %s of grid %s", id.StoreID, id.GridID, r.id, grid.GridID)
+	}
+	return nil
+}
+
+// close hands leadership over if it can, then stops the log and the state, in that order.
+func (r *replica) close() error {
+	if r.group.IsLeader() && len(r.group.Peers()) > 1 {
+		ctx, cancel := context.WithTimeout(context.Background(), handOver)
+		if err := r.group.TransferLeadership(ctx); err != nil {
+			r.log.Warn("leadership not handed over", "error", err)
+		}
+		cancel()
+	}
+	return r.closeStores()
+}
+
+// closeStores closes what has been opened, in reverse.
+func (r *replica) closeStores() error {
+	var err error
+	if r.group != nil {
+		err = errors.Join(err, r.group.Close())
+	}
+	if r.engine != nil {
+		err = errors.Join(err, r.engine.Close())
+	}
+	if r.dir != nil {
+		err = errors.Join(err, r.dir.Close())
+	}
+	return err
+}

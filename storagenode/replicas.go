@@ -1,0 +1,166 @@
+package storagenode
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+)
+
+// replicas is the set of replicas that the node holds: what the manifest names, and of that what is open. One goroutine,
+// the reconciler, changes it.
+type replicas struct {
+	mu      sync.RWMutex
+	made    *manifest
+	open    map[event.ShardID]*replica
+	refused map[event.ShardID]error // why a replica does not serve; it is tried again by a new process only
+	faults  []error                 // what the last plan or its steps could not do; tried again with the next map
+}
+
+func newReplicas(made *manifest) *replicas {
+	return &replicas{made: made, open: map[event.ShardID]*replica{}, refused: map[event.ShardID]error{}}
+}
+
+// get is the open replica of a shard.
+func (s *replicas) get(m *mapState, id event.ShardID) (*replica, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if r := s.open[id]; r != nil {
+		return r, nil
+	}
+	if err := s.refused[id]; err != nil {
+		return nil, &event.Error{Kind: event.KindUnavailable, Message: fmt.Sprintf("the replica of %s on this node is out of service: %v", id, err)}
+	}
+	if m.gives(id) {
+		return nil, &event.Error{Kind: event.KindUnavailable, Message: fmt.Sprintf("the replica of %s on this node is being made: retry", id)}
+	}
+	return nil, &event.Error{Kind: event.KindWrongShard, Epoch: m.Epoch.Seq, Message: fmt.Sprintf("%s is not on this node: refresh the map", id)}
+}
+
+// all lists the open replicas, by shard.
+func (s *replicas) all() []*replica {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]*replica, 0, len(s.open))
+	for _, r := range s.open {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b *replica) int { return cmp.Compare(a.shard, b.shard) })
+	return out
+}
+
+const (
+	statusOK       = "ok"
+	statusStarting = "starting"
+)
+
+// status is "ok", "starting", or what is wrong.
+func (s *replicas) status(m *mapState) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	faults := slices.Clone(s.faults)
+	for _, err := range s.refused {
+		faults = append(faults, err)
+	}
+	if len(faults) > 0 {
+		return errors.Join(faults...).Error()
+	}
+	if !m.known() || len(s.open) < len(assignments(&m.Map, m.node)) {
+		return statusStarting
+	}
+	return statusOK
+}
+
+// held is the set as plan takes it.
+func (s *replicas) held() map[event.ShardID]holding {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := map[event.ShardID]holding{}
+	for _, e := range s.made.Replicas {
+		_, open := s.open[e.ShardID]
+		out[e.ShardID] = holding{replica: e.ReplicaID, open: open, refused: s.refused[e.ShardID]}
+	}
+	return out
+}
+
+// reconcile brings the replicas to what the map gives: level-triggered, so what failed is tried again with the next map.
+// It returns what failed now.
+func (n *Node) reconcile(m *mapState) error {
+	n.startHost(m)
+	s := n.replicas
+	actions, faults := plan(&m.Map, m.node, s.held(), s.made)
+	for _, a := range actions {
+		if err := n.do(a); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = faults
+	return errors.Join(faults...)
+}
+
+// do takes one step.
+func (n *Node) do(a action) error {
+	s := n.replicas
+	if a.verb == makeReplica {
+		if err := n.makeReplica(a.assignment); err != nil {
+			return fmt.Errorf("make replica %s of %s: %w", a.assignment.replica, a.assignment.shard, err)
+		}
+		return nil
+	}
+	e, ok := s.made.lookup(a.assignment.shard)
+	if !ok {
+		return nil // making it failed and was reported
+	}
+	r, err := n.openReplica(e)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.refused[e.ShardID] = err
+		n.log.Error("replica refused", "shard", string(e.ShardID), "error", err)
+		return nil // reported for as long as the process lives, not a fault of this pass
+	}
+	s.open[e.ShardID] = r
+	n.log.Info("replica open", "shard", string(e.ShardID), "replica", string(e.ReplicaID), "applied", r.engine.Applied())
+	return nil
+}
+
+// record names a complete replica directory in the manifest.
+func (s *replicas) record(dir string, e manifestEntry) error {
+	made := s.made.with(e)
+	if err := made.save(dir); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.made = made
+	return nil
+}
+
+// close hands over and stops every replica, all at once.
+func (s *replicas) close() error {
+	var g errgroup.Group
+	for _, r := range s.all() {
+		g.Go(r.close)
+	}
+	return g.Wait()
+}
+
+// refusals joins why replicas are out of service.
+func (s *replicas) refusals() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var errs []error
+	for _, err := range s.refused {
+		errs = append(errs, err)
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
+}

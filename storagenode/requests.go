@@ -1,0 +1,191 @@
+package storagenode
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/graphwalk"
+	"github.com/sutra-grid/sutra-grid/storagenode/engine"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// call is one request for one shard.
+type call struct {
+	request any // a pointer to a message
+	id      event.RequestID
+	issued  int64
+	stale   bool
+}
+
+// outcome is a reply and the shard's log index that it stands for.
+type outcome struct {
+	reply any
+	index uint64
+}
+
+// opsOf is a write's operations; false: the request is no write.
+func opsOf(req any) ([]transport.Op, bool) {
+	switch q := req.(type) {
+	case *transport.LearnConcept:
+		return []transport.Op{{Kind: transport.OpLearnConcept, ID: q.ConceptID, Content: q.Content, Embedding: q.Embedding,
+			Strength: q.Strength, Confidence: q.Confidence, Metadata: q.Metadata}}, true
+	case *transport.LearnAssociation:
+		return []transport.Op{{Kind: transport.OpLearnAssociation, ID: q.SourceID, Target: q.TargetID, AssocType: q.AssocType,
+			Confidence: q.Confidence}}, true
+	case *transport.Write:
+		return q.Ops, true
+	}
+	return nil, false
+}
+
+// written is the reply to a write.
+func written(req any, a engine.Answer) outcome {
+	switch req.(type) {
+	case *transport.LearnConcept:
+		return outcome{&transport.LearnConceptOk{Sequence: a.Seq}, a.Seq}
+	case *transport.LearnAssociation:
+		return outcome{&transport.LearnAssociationOk{Sequence: a.Seq}, a.Seq}
+	}
+	return outcome{&transport.WriteOk{Sequence: a.Seq}, a.Seq}
+}
+
+// idsOf lists the ids whose shard must be this one.
+func idsOf(req any) []string {
+	switch q := req.(type) {
+	case *transport.QueryConcept:
+		return []string{q.ConceptID}
+	case *transport.GetNeighbors:
+		return []string{q.ConceptID}
+	case *transport.Neighbors:
+		return []string{q.ConceptID}
+	case *transport.GetAssociation:
+		return []string{q.SourceID}
+	case *transport.Expand:
+		return q.ConceptIDs
+	case *transport.FindPath:
+		return []string{q.StartID, q.EndID}
+	case *transport.Prepare:
+		return engine.LockIDs(q.Ops)
+	}
+	ops, _ := opsOf(req)
+	return engine.LockIDs(ops)
+}
+
+// perform answers a request from this replica.
+func (n *Node) perform(ctx context.Context, r *replica, c call) (outcome, error) {
+	switch q := c.request.(type) {
+	case *transport.Prepare:
+		a, err := r.prepare(ctx, q)
+		return outcome{a.Prepare, a.Seq}, err
+	case *transport.Finish:
+		a, err := r.finish(ctx, q)
+		return outcome{&transport.FinishOk{}, a.Seq}, err
+	case *transport.Flush:
+		return outcome{&transport.FlushOk{}, r.engine.Applied()}, r.engine.Flush()
+	case *transport.HealthCheck:
+		return outcome{n.health(), r.engine.Applied()}, nil
+	}
+	if ops, ok := opsOf(c.request); ok {
+		a, err := r.write(ctx, &writing{id: c.id, issued: c.issued, ops: ops})
+		return written(c.request, a), err
+	}
+	return n.lookUp(ctx, r, c)
+}
+
+// lookUp answers a read.
+func (n *Node) lookUp(ctx context.Context, r *replica, c call) (out outcome, err error) {
+	look := func() (err error) {
+		out.reply, err = n.look(r.engine, c.request)
+		return err
+	}
+	switch q := c.request.(type) {
+	case *transport.FindPath:
+		return r.findPath(ctx, q, c.stale)
+	case *transport.GetAllConceptIds, *transport.GetStats:
+		out.index, err = r.everything(ctx, c.stale, look)
+	default:
+		out.index, err = r.rows(ctx, c.stale, idsOf(q), look)
+	}
+	if s, ok := out.reply.(*transport.StatsOk); ok {
+		s.Pending = uint64(r.queue.waiting() + len(r.engine.Prepared()))
+	}
+	return out, err
+}
+
+// look reads one point of the state.
+func (n *Node) look(e *engine.Engine, req any) (any, error) {
+	switch q := req.(type) {
+	case *transport.QueryConcept:
+		return queryConcept(e, q)
+	case *transport.GetNeighbors:
+		ids, err := e.Targets(q.ConceptID)
+		return &transport.GetNeighborsOk{NeighborIDs: ids}, err
+	case *transport.Neighbors:
+		return e.Neighbors(q)
+	case *transport.GetAssociation:
+		return getAssociation(e, q)
+	case *transport.Expand:
+		return e.Expand(q)
+	case *transport.GetAllConceptIds:
+		ids, err := e.IDs("", math.MaxInt32)
+		return &transport.GetAllConceptIdsOk{ConceptIDs: ids}, err
+	case *transport.GetStats:
+		return n.stats(e), nil
+	}
+	return nil, unsupported(req)
+}
+
+func unsupported(req any) *event.Error {
+	return &event.Error{Kind: event.KindUnsupported, Message: fmt.Sprintf("a storage node does not answer %s", transport.VariantName(req))}
+}
+
+func queryConcept(e *engine.Engine, q *transport.QueryConcept) (any, error) {
+	c, found, err := e.Concept(q.ConceptID)
+	if err != nil || !found {
+		return &transport.QueryConceptOk{ConceptID: q.ConceptID}, err
+	}
+	reply := &transport.QueryConceptOk{Found: true, ConceptID: c.ID, Content: c.Content, Strength: c.Strength, Confidence: c.Confidence}
+	if len(c.Attributes) > 0 || len(c.Tags) > 0 {
+		reply.Metadata = &transport.Metadata{Attributes: c.Attributes, Tags: c.Tags}
+	}
+	return reply, nil
+}
+
+func getAssociation(e *engine.Engine, q *transport.GetAssociation) (any, error) {
+	a, found, err := e.Association(q.SourceID, q.TargetID)
+	if err != nil || !found {
+		return &transport.GetAssociationOk{SourceID: q.SourceID, TargetID: q.TargetID}, err
+	}
+	return &transport.GetAssociationOk{Found: true, SourceID: a.Source, TargetID: a.Target, AssocType: a.Type, Confidence: a.Confidence}, nil
+}
+
+// stats counts one shard. Pending is filled in by who knows the queue. Dropped and reconciliations are always 0: nothing is dropped, and there is one view of the data.
+func (n *Node) stats(e *engine.Engine) *transport.StatsOk {
+	s := e.Stats()
+	return &transport.StatsOk{
+		Concepts: s.Concepts, Edges: s.Edges, Vectors: s.Vectors, Written: s.Written,
+		UptimeSeconds: n.uptime(), TotalConcepts: s.Concepts, TotalEdges: s.Edges, Writes: s.Written,
+	}
+}
+
+// findPath walks inside this shard; every frontier is one read of its own.
+func (r *replica) findPath(ctx context.Context, q *transport.FindPath, stale bool) (outcome, error) {
+	index := r.engine.Applied()
+	expand := func(ctx context.Context, ids []string, direction string) ([][]string, []bool, error) {
+		var reply *transport.ExpandOk
+		look := func() (err error) {
+			reply, err = r.engine.Expand(&transport.Expand{ConceptIDs: ids, Direction: direction})
+			return err
+		}
+		at, err := r.rows(ctx, stale, ids, look)
+		if err != nil {
+			return nil, nil, err
+		}
+		index = max(index, at)
+		return reply.Neighbors, reply.Known, nil
+	}
+	path, found, err := graphwalk.ShortestPath(ctx, q.StartID, q.EndID, int(q.MaxDepth), expand)
+	return outcome{&transport.FindPathOk{Found: found, Path: path}, index}, err
+}
