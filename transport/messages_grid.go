@@ -128,7 +128,9 @@ type (
 		Want    uint32        `wire:"want" json:"want"`
 	}
 	// RaftPeers asks for the masters' raft configuration.
-	RaftPeers struct{}
+	RaftPeers struct {
+		Hops uint32 `wire:"hops,optional"` // how often it was passed on
+	}
 	// RaftPeersOk is ordered by id.
 	RaftPeersOk struct {
 		Peers []Peer `wire:"peers"`
@@ -214,9 +216,10 @@ type (
 	}
 	// Answered is a command's answer: accepted at Seq, or Error.
 	Answered struct {
-		Seq   uint64       `wire:"seq"`
-		Error *event.Error `wire:"error"`
-		Value uint64       `wire:"value"` // what the type gives back, for example an association type's number
+		Seq   uint64         `wire:"seq"`
+		Error *event.Error   `wire:"error"`
+		Value uint64         `wire:"value"`          // what the type gives back, for example an association type's number
+		Epoch event.Position `wire:"epoch,optional"` // of the shard map behind the command
 	}
 	// ReadIndex asks the leader for a linearizable read index (safety S7); followers serve reads behind it.
 	ReadIndex struct {
@@ -249,6 +252,7 @@ type (
 		Attempt uint64          `wire:"attempt"`
 		Begin   event.Position  `wire:"begin"`
 		Shards  []event.ShardID `wire:"shards"`
+		Hops    uint32          `wire:"hops,optional"` // how often it was passed on
 	}
 	// TxnOutcomeOk: Committed is final.
 	TxnOutcomeOk struct {
@@ -286,5 +290,6 @@ type (
 		GridID      string            `wire:"grid_id"`
 		Incarnation event.Incarnation `wire:"incarnation"`
 		Servers     []event.ReplicaID `wire:"servers"`
+		Level       uint32            `wire:"level,optional"` // the highest that the answering master supports (safety S13)
 	}
 )
