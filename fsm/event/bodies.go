@@ -7,9 +7,9 @@ type Body interface{ Type() Type }
 
 // Load is an agent's reading of its machine.
 type Load struct {
-	CPU      float64 `wire:"cpu"`       // share of all cores, 0 to 1
-	MemoryMB uint64  `wire:"memory_mb"` // used, MiB
-	DiskMB   uint64  `wire:"disk_mb"`   // used, MiB
+	CPU      float64 `wire:"cpu" json:"cpu"`             // share of all cores, 0 to 1
+	MemoryMB uint64  `wire:"memory_mb" json:"memory_mb"` // used, MiB
+	DiskMB   uint64  `wire:"disk_mb" json:"disk_mb"`     // used, MiB
 }
 
 // AgentRegistered: an agent appeared, or renewed its record.

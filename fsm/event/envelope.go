@@ -136,3 +136,15 @@ func Verify(prev Chain, e *Envelope) error {
 	}
 	return nil
 }
+
+// HashRecord is Hash of an encoded envelope, from its bytes: it holds also for what a newer version wrote.
+func HashRecord(b []byte) (Chain, error) {
+	tail := 2 + sha256.Size // the chain as binary
+	if len(b) <= tail || b[0] != pack.AppendArrayHeader(nil, envelopeFields)[0] {
+		return Chain{}, fmt.Errorf("hash event: %d bytes that are not an envelope", len(b))
+	}
+	h := sha256.New()
+	h.Write(pack.AppendArrayHeader(nil, envelopeFields-1))
+	h.Write(b[1 : len(b)-tail])
+	return Chain(h.Sum(nil)), nil
+}

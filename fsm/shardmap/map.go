@@ -2,7 +2,11 @@
 //
 //	id -> murmur3 -> slot -> shard -> replicas -> leader's endpoint
 //
-// A Map is a value that is replaced, never changed, so readers need no lock. It imports nothing of ours but event.
+// A Map is a value that is replaced, never changed, so readers need no lock. A map is a hint: the owner of an id is a fact
+// in its group's state, and who asks the wrong one is refused with WrongShard (safety S6).
+//
+// Invariants: the route of an id depends on the map alone; shards are ordered by number; base never changes.
+// It imports nothing of ours but event, and neither clock, network nor file packages.
 package shardmap
 
 import "github.com/sutra-grid/sutra-grid/fsm/event"
@@ -15,6 +19,12 @@ const (
 	Voter   = "voter"
 	Learner = "learner"
 )
+
+// StrategyHash places an id by murmur3 of its bytes.
+const StrategyHash = "hash"
+
+// MaxShards bounds the number of shards: their ids have to fit one answer, and one event each.
+const MaxShards = 1023
 
 // Map is the placement of all shards at one epoch.
 type Map struct {
