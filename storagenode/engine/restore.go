@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -61,11 +62,16 @@ func (e *Engine) restore(r io.Reader) error {
 		return err
 	}
 	e.install(fresh, loaded)
+	e.retire(old)
+	return nil
+}
+
+// retire parts with a store that was replaced, and forgets those that are closed by now.
+func (e *Engine) retire(old *store) {
 	e.mu.Lock()
-	e.retired = append(e.retired, old)
+	e.retired = append(slices.DeleteFunc(e.retired, (*store).isClosed), old)
 	e.mu.Unlock()
 	old.retire()
-	return nil
 }
 
 // nextName is the name of the store that follows.

@@ -30,6 +30,7 @@ type store struct {
 	db  *pebble.DB
 	dir string
 	fs  vfs.FS
+	log *slog.Logger
 
 	mu       sync.Mutex
 	users    int
@@ -60,10 +61,21 @@ func (s *store) release() {
 	}
 	s.err = s.db.Close()
 	if s.replaced {
-		// Nothing names it any more; what cannot be deleted now goes when the engine is opened again.
-		s.err = errors.Join(s.err, s.fs.RemoveAll(s.dir))
+		if err := errors.Join(s.err, s.fs.RemoveAll(s.dir)); err != nil {
+			s.log.Warn("a replaced store is left to the next start", "dir", s.dir, "err", err)
+		}
+		s.err = nil // nothing names it any more
 	}
 	close(s.closed)
+}
+
+func (s *store) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // retire ends the engine's own use of a store that another has replaced.
@@ -112,7 +124,7 @@ func openStore(dir string, c storeConfig) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	return &store{db: db, dir: dir, fs: c.fs, users: 1, closed: make(chan struct{})}, nil
+	return &store{db: db, dir: dir, fs: c.fs, log: c.log, users: 1, closed: make(chan struct{})}, nil
 }
 
 // storeLog takes Pebble's own messages.

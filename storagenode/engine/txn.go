@@ -27,7 +27,14 @@ func (a *applier) prepare(p *transport.Prepare) (Answer, error) {
 	if err := a.raiseHorizon(p.Horizon); err != nil {
 		return Answer{}, err
 	}
-	known, answer, err := a.knownPrepare(p)
+	first, found, err := a.outcome(p.TxnID)
+	if err != nil {
+		return Answer{}, err
+	}
+	if found && first.State != writeRefused {
+		return alreadyDone(first.Seq), nil
+	}
+	known, answer, err := a.knownAttempt(p)
 	if known || err != nil {
 		return answer, err
 	}
@@ -36,10 +43,13 @@ func (a *applier) prepare(p *transport.Prepare) (Answer, error) {
 		return a.vote(no(tooOld(p.Begin, a.meta.Horizon), true)), nil
 	}
 	if len(a.prepared) >= a.e.o.bounds.prepared || a.attempts.Len() >= a.e.o.bounds.attempts {
-		// No vote, for a vote leaves a row.
+		// No vote, for a no leaves a row.
 		return Answer{Err: busy(fmt.Sprintf("the shard has %d transactions in doubt and %d attempts above the horizon", len(a.prepared), a.attempts.Len()))}, nil
 	}
-	reason, retry, err := a.refusePrepare(&c)
+	reason, retry := first.Err, false // a single-shard write of this id was refused: that is the transaction's answer
+	if reason == nil {
+		reason, retry, err = a.refusePrepare(&c)
+	}
 	if err != nil {
 		return Answer{}, err
 	}
@@ -49,29 +59,18 @@ func (a *applier) prepare(p *transport.Prepare) (Answer, error) {
 	return a.grant(p)
 }
 
-// knownPrepare answers a prepare of a transaction or an attempt that is known here.
-func (a *applier) knownPrepare(p *transport.Prepare) (known bool, answer Answer, err error) {
-	first, found, err := a.outcome(p.TxnID)
-	if err != nil {
-		return false, answer, err
-	}
-	if found && first.State != writeRefused {
-		return true, alreadyDone(first.Seq), nil
-	}
-	ended, attemptFound, err := a.attempt(p.TxnID, p.Attempt)
-	if err != nil {
-		return false, answer, err
-	}
+// knownAttempt answers a prepare of an attempt that ended here or is prepared.
+func (a *applier) knownAttempt(p *transport.Prepare) (known bool, answer Answer, err error) {
+	ended, found, err := a.attempt(p.TxnID, p.Attempt)
 	switch prepared := a.prepared[p.TxnID]; {
-	case attemptFound && ended.Committed:
+	case err != nil:
+		return false, answer, err
+	case found && ended.Committed:
 		return true, alreadyDone(ended.Seq), nil
-	case attemptFound:
+	case found:
 		return true, a.vote(no(ended.Reason, ended.Retry)), nil
 	case prepared != nil && prepared.Attempt == p.Attempt:
 		return true, a.vote(&transport.PrepareOk{Vote: true, OpIndex: -1}), nil
-	case found: // a single-shard write of this id was refused, and that is the transaction's answer
-		answer, err = a.refuse(p, first.Err, false)
-		return true, answer, err
 	}
 	return false, answer, nil
 }
