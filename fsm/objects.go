@@ -176,11 +176,11 @@ type Outbox struct {
 	Quota  uint64 // bytes
 }
 
-// Outcome is what the masters know about one attempt of a transaction.
+// Outcome is what the masters know about one attempt of a transaction, or (TxnEnd) about all.
 type Outcome struct {
 	Decided   bool
 	Committed bool   // this attempt
 	Seq       uint64 // of the decision; 0: it follows from the horizon
-	Other     uint64 // the attempt that is committed instead; 0: none
+	Other     uint64 // the attempt that is committed, when it is not this one; 0: none
 	Final     bool   // no attempt can be committed any more
 }

@@ -14,9 +14,9 @@ const (
 	maxCompleted   = 1_000     // transactions in one txn_completed
 )
 
-// Outcome is what is known of one attempt (safety S3, S4). Any replica may answer from it when it is Decided; "not decided"
+// TxnOutcome is what is known of one attempt (safety S3, S4). Any replica may answer from it when it is Decided; "not decided"
 // is no answer: whoever needs one proposes txn_aborted for the attempt and takes what Apply keeps.
-func (s *State) Outcome(id event.TxnID, attempt uint64, begin event.Position) Outcome {
+func (s *State) TxnOutcome(id event.TxnID, attempt uint64, begin event.Position) Outcome {
 	if t := s.txns.get(id); t != nil {
 		if o, ok := t.outcome(attempt); ok {
 			return o
@@ -34,6 +34,21 @@ func (s *State) Outcome(id event.TxnID, attempt uint64, begin event.Position) Ou
 		return Outcome{Decided: true}
 	}
 	return Outcome{}
+}
+
+// TxnEnd is what is known of a transaction as a whole, also when the horizon has passed its record: Committed tells whether
+// any attempt is, Final that none ever will be.
+func (s *State) TxnEnd(id event.TxnID) Outcome {
+	o := s.TxnOutcome(id, 0, s.beyondHorizon())
+	if o.Other != 0 {
+		o.Committed = true
+	}
+	return o
+}
+
+// beyondHorizon is a position that the horizon has not reached.
+func (s *State) beyondHorizon() event.Position {
+	return event.Position{N: s.head.Horizon.N, Seq: s.head.Horizon.Seq + 1}
 }
 
 func (t *Txn) outcome(attempt uint64) (Outcome, bool) {
@@ -89,8 +104,8 @@ func decideTxnCommitted(s *State, c *event.Command, b event.TxnCommitted) verdic
 	if b.Attempt == 0 || len(b.Shards) == 0 || s.badShards(b.Shards) {
 		return refuse(event.KindInvalid, op, "%s: want an attempt that is not 0 and known shards, each once", b.TxnID)
 	}
-	if o := s.Outcome(b.TxnID, b.Attempt, b.Begin); o.Decided {
-		return commitOfDecided(op, b.TxnID, o)
+	if o := s.TxnOutcome(b.TxnID, b.Attempt, b.Begin); o.Decided {
+		return commitOfDecided(op, b, o)
 	}
 	if err := s.outOfTime(op, b.TxnID, b.Issued); err != nil {
 		return verdict{err: err}
@@ -106,10 +121,11 @@ func decideTxnCommitted(s *State, c *event.Command, b event.TxnCommitted) verdic
 }
 
 // commitOfDecided answers a commit of an attempt that has its outcome. Answer.Value is the attempt that is committed.
-func commitOfDecided(op string, id event.TxnID, o Outcome) verdict {
+func commitOfDecided(op string, b event.TxnCommitted, o Outcome) verdict {
+	id := b.TxnID
 	switch {
 	case o.Committed:
-		return already(o.Seq)
+		return verdict{seq: o.Seq, value: b.Attempt}
 	case o.Other != 0:
 		v := refuse(event.KindConflict, op, "%s is committed under another attempt", id)
 		v.seq, v.value = o.Seq, o.Other
@@ -141,7 +157,7 @@ func decideTxnAborted(s *State, c *event.Command, b event.TxnAborted) verdict {
 	if b.Final {
 		return s.decideFinal(op, c, b)
 	}
-	switch o := s.Outcome(b.TxnID, b.Attempt, b.Begin); {
+	switch o := s.TxnOutcome(b.TxnID, b.Attempt, b.Begin); {
 	case o.Committed:
 		return abortOfCommitted(op, b.TxnID, o.Seq, b.Attempt)
 	case o.Decided:
