@@ -224,8 +224,8 @@ func (o *Outbox) trim(b bounds, through uint64) error {
 		return err
 	}
 	oldest := newest.time - o.opts.KeepAge.Microseconds()
-	first, steps := b.first, 0
-	err = b.scan(o.db, first, through, func(e entry) bool {
+	held, steps := b, 0
+	err = held.scan(o.db, held.first, through, func(e entry) bool {
 		if steps == trimStep || e.time >= oldest && int64(b.bytes) <= o.opts.KeepBytes {
 			return false
 		}
@@ -236,13 +236,13 @@ func (o *Outbox) trim(b bounds, through uint64) error {
 	if err != nil || steps == 0 {
 		return err
 	}
-	if b.base, err = b.chainAt(o.db, b.first-1); err != nil {
+	if b.base, err = held.chainAt(o.db, b.first-1); err != nil {
 		return err
 	}
 	b.baseKnown = true
 	batch := o.db.NewBatch()
 	defer batch.Close()
-	if err := batch.DeleteRange(eventKey(b.gen, first), eventKey(b.gen, b.first), nil); err != nil {
+	if err := batch.DeleteRange(eventKey(b.gen, held.first), eventKey(b.gen, b.first), nil); err != nil {
 		return err
 	}
 	return o.commit(batch, b)
