@@ -36,7 +36,7 @@ func (k *keeper) adopt(r *NodeRecord, l *live) error {
 		return fmt.Errorf("adopt %s: %w", r.NodeID, err)
 	}
 	k.log.Info("adopted node", "node", r.NodeID, "pid", r.PID, "phase", r.Phase)
-	l.due = time.Now().Add(k.cfg.StartPatience)
+	l.adopted, l.due = true, time.Now().Add(k.cfg.StartPatience)
 	l.crashes.ready = time.Now()
 	if r.Phase == Stopping {
 		l.due = time.Now() // its patience began in the earlier run

@@ -44,6 +44,7 @@ type live struct {
 	instance *platform.Instance // nil: no process under watch
 	due      time.Time          // see Actual.Due
 	kills    int                // of the present instance
+	adopted  bool               // the present instance was started by an earlier run
 	crashes  crashes
 	leftDown bool
 }

@@ -21,7 +21,7 @@ func (k *keeper) start(r *NodeRecord, l *live) error {
 		return k.startFailed(r, l, err)
 	}
 	r.Start, r.Phase, r.Ref, r.PID, r.Port = r.Start+1, Starting, "", 0, port
-	l.kills, l.due = 0, time.Now().Add(k.cfg.StartPatience)
+	l.kills, l.adopted, l.due = 0, false, time.Now().Add(k.cfg.StartPatience)
 	if err := k.journal.commit(nil); err != nil {
 		return err
 	}
@@ -63,11 +63,17 @@ func (k *keeper) port(r *NodeRecord) (uint32, error) {
 	return port, err
 }
 
-// startFailed reports that there is no process at all.
+// startFailed reports that the node is not there. The masters believe that an initialised node runs until they are told of a crash,
+// so after a stop in good order that is what they are told.
 func (k *keeper) startFailed(r *NodeRecord, l *live, cause error) error {
 	k.log.Error("node could not be started", "node", r.NodeID, "error", cause)
+	var report event.Body = event.SpawnFailed{NodeID: r.NodeID, AgentID: k.cfg.ID, Error: cause.Error()}
+	if r.Initialised && !r.Crashed {
+		report = k.crashed(r, platform.Exit{Tail: cause.Error()})
+		r.Crashed = true
+	}
 	r.Phase, r.Ref, r.PID = Crashed, "", 0
-	if err := k.journal.commit(event.SpawnFailed{NodeID: r.NodeID, AgentID: k.cfg.ID, Error: cause.Error()}); err != nil {
+	if err := k.journal.commit(report); err != nil {
 		return err
 	}
 	return k.fell(r, l)
@@ -173,6 +179,9 @@ func (k *keeper) ready(r *NodeRecord, l *live, ready platform.Ready) error {
 // ended records the end of a process, asked for or not.
 func (k *keeper) ended(r *NodeRecord, l *live, exit platform.Exit) error {
 	phase := r.Phase
+	if phase == Starting && l.adopted { // most likely it was never released: the agent that started it ended before
+		return k.lost(r)
+	}
 	r.Ref, r.PID = "", 0
 	switch {
 	case phase == Stopping && r.Wanted:
