@@ -1,0 +1,294 @@
+package txn
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/client"
+	"github.com/sutra-grid/sutra-grid/fsm"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// Shards reaches the leader of a shard. It is met by *client.Client.
+//
+// Shard sends one request to the shard's leader, wherever that is by now, repeats it while that is safe and ctx lasts, and
+// returns its reply. Errors are *event.Error; their kind says whether the request surely did not happen.
+type Shards interface {
+	Shard(ctx context.Context, id event.ShardID, req client.ShardRequest) (*transport.RoutedOk, error)
+}
+
+// Config says who coordinates and through what.
+type Config struct {
+	Self event.MasterID
+	// Propose returns Apply's answer, on whichever master it was proposed; an error says that there is none, and by its kind
+	// whether the command surely is not in the log.
+	Propose func(ctx context.Context, c event.Command) (fsm.Answer, error)
+	View    func() *fsm.State // this master's applied state
+	Shards  Shards
+	Log     *slog.Logger // nil: slog.Default()
+
+	Limits Limits
+	Point  func(label string) // tests: called before and after each step of the protocol; nil in production
+}
+
+// Limits are the clocks and bounds of a coordinator. Zero fields take the values named here.
+type Limits struct {
+	Timeout  time.Duration // of a transaction that names none; 10 s
+	Attempt  time.Duration // the longest one attempt may prepare; 2 s, after which participants would ask anyway
+	Finish   time.Duration // for one Finish or drop of an attempt; 2 s
+	Sweep    time.Duration // between two looks of the leader, and how old a decision is when it takes over; 1 s
+	Horizon  time.Duration // how far the horizon stays behind; 60 s, far longer than any attempt
+	Complete time.Duration // for how long finished transactions are gathered into one txn_completed; 200 ms
+	InFlight int           // transactions finished in the background at once; beyond it their clients wait; 1,024
+}
+
+// maxTimeout bounds what a client may ask for: nobody waits longer, and a transaction costs memory while it is tried.
+const maxTimeout = time.Minute
+
+func (l Limits) withDefaults() Limits {
+	l.Timeout = cmp.Or(l.Timeout, 10*time.Second)
+	l.Attempt = cmp.Or(l.Attempt, 2*time.Second)
+	l.Finish = cmp.Or(l.Finish, 2*time.Second)
+	l.Sweep = cmp.Or(l.Sweep, time.Second)
+	l.Horizon = cmp.Or(l.Horizon, time.Minute)
+	l.Complete = cmp.Or(l.Complete, 200*time.Millisecond)
+	l.InFlight = cmp.Or(l.InFlight, 1024)
+	return l
+}
+
+// Coordinator runs transactions on one master. Close must be called.
+type Coordinator struct {
+	cfg    Config
+	limits Limits
+
+	ctx     context.Context // of work in the background; ended by Close
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	mu      sync.Mutex       // orders wg.Add before Close's Wait
+	slots   chan struct{}    // one token per transaction finished in the background
+	settled chan event.TxnID // finished at every participant; when it is full the sweep finds them
+}
+
+// New makes a coordinator; it starts the goroutine that reports finished transactions.
+func New(c Config) *Coordinator {
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Point == nil {
+		c.Point = func(string) {}
+	}
+	limits := c.Limits.withDefaults()
+	co := &Coordinator{cfg: c, limits: limits, slots: make(chan struct{}, limits.InFlight), settled: make(chan event.TxnID, 4*maxCompleted)}
+	co.ctx, co.cancel = context.WithCancel(context.Background())
+	co.wg.Add(1)
+	go func() {
+		defer co.wg.Done()
+		co.report(co.ctx)
+	}()
+	return co
+}
+
+// Close ends the work in the background and waits for it. What is left unfinished the leader's sweep finishes.
+func (c *Coordinator) Close() error {
+	c.mu.Lock()
+	c.cancel()
+	c.mu.Unlock()
+	c.wg.Wait()
+	return nil
+}
+
+// work is one transaction on its way.
+type work struct {
+	id     event.TxnID
+	issued int64
+	ops    []transport.Op
+	halves []half
+	until  time.Time  // no attempt begins or prepares after this: the rest of the deadline is for the decision
+	loose  []*attempt // attempts that every participant may still hold prepared
+	alone  bool       // a participant has shown that it holds no other attempt prepared
+}
+
+func (w *work) shards() []event.ShardID {
+	ids := make([]event.ShardID, len(w.halves))
+	for i, h := range w.halves {
+		ids[i] = h.shard
+	}
+	return ids
+}
+
+// Run executes a transaction and returns when its outcome is known. Errors are *event.Error: of a kind that says it surely
+// did not happen (aborted, precondition, invalid, …), or KindUnknownOutcome, KindDeadline, KindExpired: the same request
+// sent again gives the true outcome.
+func (c *Coordinator) Run(ctx context.Context, req *transport.Txn) (*transport.TxnOk, error) {
+	if err := validate(req); err != nil {
+		return nil, err
+	}
+	timeout := cmp.Or(time.Duration(req.TimeoutMillis)*time.Millisecond, c.limits.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, min(timeout, maxTimeout))
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	w := &work{id: req.RequestID, issued: req.Issued, ops: req.Ops}
+	w.until = deadline.Add(-min(time.Second, time.Until(deadline)/4))
+	if w.id.IsZero() { // nobody can repeat it: the id only has to be new
+		rand.Read(w.id[:])
+	}
+	if w.issued == 0 {
+		w.issued = time.Now().UnixMicro()
+	}
+	return c.run(ctx, w)
+}
+
+func (c *Coordinator) run(ctx context.Context, w *work) (*transport.TxnOk, error) {
+	st := c.cfg.View()
+	halves, err := split(st.ShardMap(), w.ops)
+	if err != nil {
+		return nil, err
+	}
+	w.halves = halves
+	if end := st.TxnEnd(w.id); end.Committed || end.Final {
+		return c.recorded(ctx, w, end)
+	}
+	if len(halves) == 1 {
+		return c.single(ctx, w)
+	}
+	return c.multi(ctx, w)
+}
+
+// recorded answers a transaction whose decision this master has.
+func (c *Coordinator) recorded(ctx context.Context, w *work, end fsm.Outcome) (*transport.TxnOk, error) {
+	if end.Committed {
+		return &transport.TxnOk{TxnID: w.id, Seq: end.Seq}, nil
+	}
+	// Whoever closed it may not have lived to have it dropped anywhere. Without a record the horizon has passed it, and
+	// then every participant has let go of it.
+	if t := c.cfg.View().Txn(w.id); t != nil && !t.Completed {
+		left := c.deliver(ctx, transport.Finish{TxnID: t.ID, Attempt: t.Attempt, Begin: t.Begin}, t.Shards)
+		if len(left) == len(t.Shards) {
+			return nil, unknownOutcome(w, "it is aborted, but no participant has confirmed it")
+		}
+	}
+	return nil, &event.Error{Kind: event.KindAborted, Op: "txn", Txn: w.id, Message: fmt.Sprintf("transaction %s was aborted for good (event %d)", w.id, end.Seq)}
+}
+
+// single is a transaction of one shard: a write of several operations, under the transaction's id, and no decision event.
+func (c *Coordinator) single(ctx context.Context, w *work) (*transport.TxnOk, error) {
+	c.cfg.Point("single.before")
+	h := w.halves[0]
+	_, err := c.cfg.Shards.Shard(ctx, h.shard, client.ShardRequest{RequestID: w.id, Issued: w.issued, Request: &transport.Write{Ops: h.ops}})
+	c.cfg.Point("single.after")
+	if err != nil {
+		return nil, fmt.Errorf("write transaction %s on %s: %w", w.id, h.shard, err)
+	}
+	return &transport.TxnOk{TxnID: w.id}, nil
+}
+
+// multi runs attempts until the transaction is decided or its time is up.
+func (c *Coordinator) multi(ctx context.Context, w *work) (*transport.TxnOk, error) {
+	backoff := transport.Backoff{First: 4 * time.Millisecond, Max: 200 * time.Millisecond}
+	for {
+		a := c.newAttempt(w)
+		end := c.try(ctx, a)
+		switch end.what {
+		case again:
+		case committed:
+			return &transport.TxnOk{TxnID: w.id, Seq: end.seq}, nil
+		case unknown:
+			return nil, end.err
+		case refused:
+			return c.abort(ctx, a, aborted(w, end.err, ""))
+		}
+		limited, cancel := context.WithDeadline(ctx, w.until)
+		err := backoff.Wait(limited, 0)
+		cancel()
+		if err != nil {
+			return c.abort(ctx, a, aborted(w, end.err, "its time was up"))
+		}
+	}
+}
+
+// ending is how an attempt ended.
+type ending struct {
+	what what
+	seq  uint64 // of the decision, when committed; 0: not known here
+	err  error  // why not, otherwise
+}
+
+type what int
+
+const (
+	committed what = iota // by this attempt or another one
+	again                 // another attempt may succeed; this one is dropped
+	refused               // no attempt can succeed; this one is dropped, the transaction is not closed yet
+	unknown               // nothing more can be found out before the deadline
+)
+
+// attempt is one execution of a multi-shard transaction.
+type attempt struct {
+	*work
+	nonce uint64
+	begin event.Position
+	holds []event.ShardID // participants that may hold it prepared
+}
+
+// newAttempt draws a nonce. The nonce is never used again, whatever becomes of the attempt.
+func (c *Coordinator) newAttempt(w *work) *attempt {
+	var nonce [8]byte
+	rand.Read(nonce[:])
+	a := &attempt{work: w, nonce: max(binary.BigEndian.Uint64(nonce[:]), 1), begin: c.cfg.View().Position(), holds: w.shards()}
+	w.loose = append(w.loose, a)
+	return a
+}
+
+// try executes one attempt: prepare, then decide or drop.
+func (c *Coordinator) try(ctx context.Context, a *attempt) ending {
+	c.cfg.Point("prepare.before")
+	v := c.prepare(ctx, a)
+	c.cfg.Point("prepare.after")
+	if v.yes() {
+		return c.commit(ctx, a)
+	}
+	c.drop(ctx, a)
+	switch {
+	case v.done:
+		end := ending{what: committed}
+		if known := c.cfg.View().TxnEnd(a.id); known.Committed {
+			end.seq = known.Seq
+		}
+		return end
+	case v.lost != nil:
+		return ending{what: unknown, err: v.lost}
+	case v.no != nil:
+		return ending{what: refused, err: v.no}
+	}
+	return ending{what: again, err: v.retry}
+}
+
+// aborted is the answer "it surely did not happen", with the last reason. A reason that says why in terms of the client's
+// own request keeps its kind.
+func aborted(w *work, reason error, because string) *event.Error {
+	e := &event.Error{Kind: event.KindAborted, Op: "txn", Txn: w.id}
+	var cause *event.Error
+	if errors.As(reason, &cause) {
+		switch cause.Kind {
+		case event.KindPrecondition, event.KindInvalid, event.KindTooLarge, event.KindUnsupported, event.KindFromTheFuture:
+			e.Kind, e.OpNumber = cause.Kind, cause.OpNumber
+		}
+	}
+	switch {
+	case reason == nil:
+		e.Message = because
+	case because == "":
+		e.Message = reason.Error()
+	default:
+		e.Message = because + "; the last attempt: " + reason.Error()
+	}
+	return e
+}
