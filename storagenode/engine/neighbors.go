@@ -7,7 +7,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
-	"github.com/sutra-grid/sutra-grid/internal/pack"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -166,7 +165,7 @@ func (r *run) take(valid bool) error {
 		return err
 	}
 	r.at, r.link = at, link{}
-	if err := pack.UnmarshalLoose(value, &r.link); err != nil {
+	if err := r.link.read(value); err != nil {
 		return fmt.Errorf("decode key %x: %w", r.it.Key(), err)
 	}
 	return nil
@@ -233,7 +232,7 @@ func (x *expansion) others(id string) ([]string, error) {
 			return nil, err
 		}
 		var l link
-		if err := pack.UnmarshalLoose(value, &l); err != nil {
+		if err := l.read(value); err != nil {
 			return nil, fmt.Errorf("decode key %x: %w", x.it.Key(), err)
 		}
 		if _, again := x.seen[l.Other]; again {

@@ -125,7 +125,7 @@ func (e *Engine) Association(source, target string) (a *Association, found bool,
 		}
 		found, err = row(r, linkKey(nil, outgoing, source, at), func(value []byte) error {
 			var l link
-			if err := pack.UnmarshalLoose(value, &l); err != nil {
+			if err := l.read(value); err != nil {
 				return fmt.Errorf("decode association %q -> %q: %w", source, target, err)
 			}
 			a = &Association{Source: source, Target: target, Type: l.Type, Confidence: l.Confidence}

@@ -79,6 +79,25 @@ func (l *link) append(b []byte) []byte {
 	return pack.AppendString(b, l.Other)
 }
 
+// read reads what append wrote.
+func (l *link) read(b []byte) error {
+	r := pack.NewReader(b)
+	if _, err := r.ArrayLen(); err != nil {
+		return err
+	}
+	assocType, err := r.Uint()
+	if err != nil {
+		return err
+	}
+	confidence, err := r.Float()
+	if err != nil {
+		return err
+	}
+	l.Type, l.Confidence = uint32(assocType), float32(confidence)
+	l.Other, err = r.String()
+	return err
+}
+
 // outcomeState says how a request ended.
 type outcomeState uint8
 
@@ -88,13 +107,15 @@ const (
 	txnDone      outcomeState = 3 // a cross-shard transaction was committed here
 )
 
-// outcome is a row of the request table.
+// outcome is a row of the request table. Like every record it holds no text that is made for people: texts may change with
+// a version, the state may not.
 type outcome struct {
-	State  outcomeState `wire:"state"`
-	Issued int64        `wire:"issued"`
-	Seq    uint64       `wire:"seq"`  // index at which it took effect or was refused
-	Body   []byte       `wire:"body"` // of a write: the beginning of its body's SHA-256 (safety S30)
-	Err    *event.Error `wire:"err"`
+	State    outcomeState `wire:"state"`
+	Issued   int64        `wire:"issued"`
+	Seq      uint64       `wire:"seq"`       // index at which it took effect or was refused
+	Body     []byte       `wire:"body"`      // of a write: the beginning of its body's SHA-256 (safety S30)
+	OpNumber uint32       `wire:"op_number"` // of a refused write: 1 + index of the op that met nothing
+	Absent   string       `wire:"absent"`    // of a refused write: the concept that was absent
 }
 
 // preparedRecord is an attempt in doubt.
@@ -113,9 +134,11 @@ type preparedRecord struct {
 type attemptRecord struct {
 	Committed bool           `wire:"committed"`
 	Begin     event.Position `wire:"begin"`
-	Seq       uint64         `wire:"seq"` // index at which it ended
-	Retry     bool           `wire:"retry"`
-	Reason    *event.Error   `wire:"reason"` // of a refusal
+	Seq       uint64         `wire:"seq"`   // index at which it ended
+	Retry     bool           `wire:"retry"` // the following: of a refusal
+	Kind      event.Kind     `wire:"kind"`
+	OpNumber  uint32         `wire:"op_number"`
+	Holder    event.TxnID    `wire:"holder"`
 }
 
 func appendVector(b []byte, v []float32) []byte {

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
 // Restore replaces the state by a snapshot's: it builds a store beside the present one, makes it durable, and switches by
@@ -39,7 +40,7 @@ func (e *Engine) restore(r io.Reader) error {
 	if err := fs.RemoveAll(dir); err != nil { // an earlier restore may have failed there
 		return err
 	}
-	fresh, err := openStore(dir, e.storeConfig())
+	fresh, err := makeStore(dir, e.storeConfig())
 	if err != nil {
 		return err
 	}
@@ -85,33 +86,9 @@ func nextName(name string) (string, error) {
 
 // fill writes a snapshot's rows into an empty store, makes them durable and loads the state they are.
 func (e *Engine) fill(s *store, r io.Reader) (*state, error) {
-	in := chunkReader{r: bufio.NewReaderSize(r, 64<<10), group: string(e.o.ShardID)}
-	var header snapshotHeader
-	if err := in.record(&header); err != nil {
-		return nil, fmt.Errorf("read the header: %w", err)
-	}
-	if header.Magic != snapshotMagic || header.Format != formatVersion || header.ShardID != string(e.o.ShardID) {
-		return nil, fmt.Errorf("the stream is %q format %d of shard %q, not format %d of this shard", header.Magic, header.Format, header.ShardID, formatVersion)
-	}
-	sum := newDigest()
-	for {
-		body, err := in.next()
-		if err != nil {
-			return nil, fmt.Errorf("read row %d: %w", sum.rows, err)
-		}
-		if len(body) == 0 {
-			break
-		}
-		if err := writeRows(s.db, body, sum); err != nil {
-			return nil, fmt.Errorf("write row %d: %w", sum.rows, err)
-		}
-	}
-	var trailer snapshotTrailer
-	if err := in.record(&trailer); err != nil {
-		return nil, fmt.Errorf("read the trailer: %w", err)
-	}
-	if trailer.Rows != sum.rows || trailer.Digest != sum.sum() {
-		return nil, fmt.Errorf("%d rows with digest %x arrived, %d with %x were sent", sum.rows, sum.sum(), trailer.Rows, trailer.Digest)
+	header, err := readSnapshot(r, e.o.ShardID, func(body []byte, sum *digest) error { return writeRows(s.db, body, sum) })
+	if err != nil {
+		return nil, err
 	}
 	if err := s.db.Flush(); err != nil {
 		return nil, err
@@ -123,10 +100,55 @@ func (e *Engine) fill(s *store, r io.Reader) (*state, error) {
 	return loaded, err
 }
 
+// readSnapshot reads a snapshot of a shard and gives each chunk of rows to take, which adds them to the digest. Without an
+// error every row that was sent has arrived.
+func readSnapshot(r io.Reader, shard event.ShardID, take func(body []byte, sum *digest) error) (header snapshotHeader, err error) {
+	in := chunkReader{r: bufio.NewReaderSize(r, 64<<10), group: string(shard)}
+	if err := in.record(&header); err != nil {
+		return header, fmt.Errorf("read the header: %w", err)
+	}
+	if header.Magic != snapshotMagic || header.Format != formatVersion || header.ShardID != shard {
+		return header, fmt.Errorf("the stream is %q format %d of shard %q, not format %d of this shard", header.Magic, header.Format, header.ShardID, formatVersion)
+	}
+	sum := newDigest()
+	for {
+		body, err := in.next()
+		if err != nil {
+			return header, fmt.Errorf("read behind row %d: %w", sum.rows, err)
+		}
+		if len(body) == 0 {
+			break
+		}
+		if err := take(body, sum); err != nil {
+			return header, fmt.Errorf("write behind row %d: %w", sum.rows, err)
+		}
+	}
+	var trailer snapshotTrailer
+	if err := in.record(&trailer); err != nil {
+		return header, fmt.Errorf("read the trailer: %w", err)
+	}
+	if trailer.Rows != sum.rows || trailer.Digest != sum.sum() {
+		return header, fmt.Errorf("%d rows with digest %x arrived, %d with %x were sent", sum.rows, sum.sum(), trailer.Rows, trailer.Digest)
+	}
+	return header, nil
+}
+
 // writeRows writes the rows of one chunk.
 func writeRows(db *pebble.DB, body []byte, sum *digest) error {
 	batch := db.NewBatch()
 	defer func() { _ = batch.Close() }() // of memory only
+	err := eachChunkRow(body, func(key, value []byte) error {
+		sum.add(key, value)
+		return batch.Set(key, value, nil)
+	})
+	if err != nil {
+		return err
+	}
+	return batch.Commit(pebble.NoSync)
+}
+
+// eachChunkRow calls fn for every row of a chunk's body.
+func eachChunkRow(body []byte, fn func(key, value []byte) error) error {
 	for len(body) > 0 {
 		key, rest, err := cutField(body)
 		if err != nil {
@@ -136,13 +158,12 @@ func writeRows(db *pebble.DB, body []byte, sum *digest) error {
 		if err != nil {
 			return err
 		}
-		sum.add(key, value)
-		if err := batch.Set(key, value, nil); err != nil {
+		if err := fn(key, value); err != nil {
 			return err
 		}
 		body = rest
 	}
-	return batch.Commit(pebble.NoSync)
+	return nil
 }
 
 // cutField takes a length and as many bytes off b.

@@ -12,6 +12,7 @@ import (
 	"io"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/pack"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 )
@@ -30,10 +31,10 @@ const (
 )
 
 type snapshotHeader struct {
-	Magic   string `wire:"magic"`
-	Format  uint32 `wire:"format"`
-	ShardID string `wire:"shard_id"`
-	Applied uint64 `wire:"applied"`
+	Magic   string        `wire:"magic"`
+	Format  uint32        `wire:"format"`
+	ShardID event.ShardID `wire:"shard_id"`
+	Applied uint64        `wire:"applied"`
 }
 
 type snapshotTrailer struct {
@@ -112,7 +113,7 @@ func (s *snapshot) Write(w io.Writer) error {
 
 func (s *snapshot) stream(w io.Writer) error {
 	out := chunkWriter{w: bufio.NewWriterSize(w, 64<<10), group: string(s.e.o.ShardID)}
-	err := out.record(snapshotHeader{snapshotMagic, formatVersion, string(s.e.o.ShardID), s.applied})
+	err := out.record(snapshotHeader{snapshotMagic, formatVersion, s.e.o.ShardID, s.applied})
 	if err != nil {
 		return err
 	}

@@ -94,27 +94,34 @@ type storeConfig struct {
 	fatal      func(error)
 }
 
-// openStore opens the store in dir, or makes one. The opener is its first user.
+// openStore opens the store in dir; one that is gone is not made again. The opener is its first user.
 func openStore(dir string, c storeConfig) (*store, error) {
+	return c.open(dir, &pebble.Options{ErrorIfNotExists: true})
+}
+
+// makeStore makes an empty store in dir.
+func makeStore(dir string, c storeConfig) (*store, error) {
+	return c.open(dir, &pebble.Options{ErrorIfExists: true})
+}
+
+func (c storeConfig) open(dir string, o *pebble.Options) (*store, error) {
 	cache := pebble.NewCache(c.cacheBytes)
 	defer cache.Unref()
-	o := &pebble.Options{
-		FS:         c.fs,
-		Cache:      cache,
-		DisableWAL: true, // the group's log is the log
-		// Pinned: a newer library must not write what an older one of ours cannot read.
-		FormatMajorVersion: pebble.FormatTableFormatV6,
-		// Larger means fewer flushes, but a node has several stores and a flush must fit into the time of a snapshot.
-		MemTableSize:                8 << 20,
-		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       2,
-		LBaseMaxBytes:               64 << 20,
-		Logger:                      storeLog{c.log, c.fatal},
-		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) { c.fatal(fmt.Errorf("store %s: %w", dir, err)) },
-			DataCorruption: func(i pebble.DataCorruptionInfo) {
-				c.fatal(fmt.Errorf("store %s: damaged file %s: %w", dir, i.Path, i.Details))
-			},
+	o.FS = c.fs
+	o.Cache = cache
+	o.DisableWAL = true // the group's log is the log
+	// Pinned: a newer library must not write what an older one of ours cannot read.
+	o.FormatMajorVersion = pebble.FormatTableFormatV6
+	// Larger means fewer flushes, but a node has several stores, and all of it is written when a snapshot is.
+	o.MemTableSize = 8 << 20
+	o.MemTableStopWritesThreshold = 4
+	o.L0CompactionThreshold = 2
+	o.LBaseMaxBytes = 64 << 20
+	o.Logger = storeLog{c.log, c.fatal}
+	o.EventListener = &pebble.EventListener{
+		BackgroundError: func(err error) { c.fatal(fmt.Errorf("store %s: %w", dir, err)) },
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			c.fatal(fmt.Errorf("store %s: damaged file %s: %w", dir, i.Path, i.Details))
 		},
 	}
 	for i := range o.Levels {
@@ -160,7 +167,7 @@ func createDir(dir string, c storeConfig, first meta) error {
 		return err
 	}
 	name := storePrefix + "000001"
-	s, err := openStore(c.fs.PathJoin(building, name), c)
+	s, err := makeStore(c.fs.PathJoin(building, name), c)
 	if err != nil {
 		return err
 	}

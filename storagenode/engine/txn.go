@@ -46,10 +46,10 @@ func (a *applier) prepare(p *transport.Prepare) (Answer, error) {
 		// No vote, for a no leaves a row.
 		return Answer{Err: busy(fmt.Sprintf("the shard has %d transactions in doubt and %d attempts above the horizon", len(a.prepared), a.attempts.Len()))}, nil
 	}
-	reason, retry := first.Err, false // a single-shard write of this id was refused: that is the transaction's answer
-	if reason == nil {
-		reason, retry, err = a.refusePrepare(&c)
+	if found { // a single-shard write of this id was refused: that is the transaction's answer
+		return a.refuse(p, first.refusal("prepare"), false)
 	}
+	reason, retry, err := a.refusePrepare(&c)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -68,11 +68,17 @@ func (a *applier) knownAttempt(p *transport.Prepare) (known bool, answer Answer,
 	case found && ended.Committed:
 		return true, alreadyDone(ended.Seq), nil
 	case found:
-		return true, a.vote(no(ended.Reason, ended.Retry)), nil
+		return true, a.vote(no(ended.refusal(p), ended.Retry)), nil
 	case prepared != nil && prepared.Attempt == p.Attempt:
 		return true, a.vote(&transport.PrepareOk{Vote: true, OpIndex: -1}), nil
 	}
 	return false, answer, nil
+}
+
+// refusal says again why an attempt was refused.
+func (r *attemptRecord) refusal(p *transport.Prepare) *event.Error {
+	return &event.Error{Kind: r.Kind, Op: "prepare", OpNumber: r.OpNumber, Txn: r.Holder,
+		Message: fmt.Sprintf("attempt %d of transaction %s was refused here before (%s)", p.Attempt, p.TxnID, r.Kind)}
 }
 
 // refusePrepare finds what speaks against a new attempt, and whether another attempt may be luckier.
@@ -90,7 +96,10 @@ func (a *applier) refusePrepare(c *Command) (reason *event.Error, retry bool, er
 	if reason = a.blocked(p.Ops); reason != nil {
 		return reason, true, nil
 	}
-	reason, err = a.checkOps(p.Ops)
+	missing, err := a.checkOps(p.Ops)
+	if missing != nil {
+		reason = missing.refusal("prepare")
+	}
 	return reason, false, err
 }
 
@@ -104,11 +113,7 @@ func tooOld(begin, horizon event.Position) *event.Error {
 }
 
 func no(reason *event.Error, retry bool) *transport.PrepareOk {
-	vote := &transport.PrepareOk{Retry: retry, Reason: reason, OpIndex: -1}
-	if reason != nil {
-		vote.OpIndex = int32(reason.OpNumber) - 1
-	}
-	return vote
+	return &transport.PrepareOk{Retry: retry, Reason: reason, OpIndex: int32(reason.OpNumber) - 1}
 }
 
 func (a *applier) vote(v *transport.PrepareOk) Answer { return Answer{Seq: a.index, Prepare: v} }
@@ -119,7 +124,7 @@ func alreadyDone(seq uint64) Answer {
 
 // refuse votes no and keeps that the attempt is refused.
 func (a *applier) refuse(p *transport.Prepare, reason *event.Error, retry bool) (Answer, error) {
-	record := attemptRecord{Begin: p.Begin, Seq: a.index, Retry: retry, Reason: reason}
+	record := attemptRecord{Begin: p.Begin, Seq: a.index, Retry: retry, Kind: reason.Kind, OpNumber: reason.OpNumber, Holder: reason.Txn}
 	if err := a.endAttempt(p.TxnID, p.Attempt, record); err != nil {
 		return Answer{}, err
 	}
@@ -162,7 +167,7 @@ func (a *applier) decide(f *transport.Finish) (Answer, error) {
 		if f.Commit {
 			return a.commitPrepared(p)
 		}
-		record := attemptRecord{Begin: p.Begin, Seq: a.index, Retry: true, Reason: aborted(f)}
+		record := attemptRecord{Begin: p.Begin, Seq: a.index, Retry: true, Kind: event.KindAborted}
 		return Answer{Seq: a.index}, a.dropPrepared(p, &record)
 	}
 	ended, found, err := a.attempt(f.TxnID, f.Attempt)
@@ -179,13 +184,8 @@ func (a *applier) decide(f *transport.Finish) (Answer, error) {
 		return Answer{Err: &event.Error{Kind: event.KindConflict, Op: "finish transaction " + f.TxnID.String(),
 			Message: fmt.Sprintf("attempt %d is committed, and it was never prepared at shard %s; nothing was written", f.Attempt, a.meta.ShardID)}}, nil
 	}
-	record := attemptRecord{Begin: f.Begin, Seq: a.index, Retry: true, Reason: aborted(f)}
+	record := attemptRecord{Begin: f.Begin, Seq: a.index, Retry: true, Kind: event.KindAborted}
 	return Answer{Seq: a.index}, a.endAttempt(f.TxnID, f.Attempt, record)
-}
-
-func aborted(f *transport.Finish) *event.Error {
-	return &event.Error{Kind: event.KindAborted, Op: "prepare",
-		Message: fmt.Sprintf("attempt %d of transaction %s was aborted", f.Attempt, f.TxnID)}
 }
 
 // contradiction is a decision against the one that was applied: a defect somewhere, reported and never applied.

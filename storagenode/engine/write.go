@@ -25,24 +25,23 @@ func (a *applier) write(c *Command, body []byte) (Answer, error) {
 	if refusal := a.admit(c); refusal != nil {
 		return Answer{Err: refusal}, nil
 	}
-	refusal, err := a.checkOps(c.Write.Ops)
+	missing, err := a.checkOps(c.Write.Ops)
 	if err != nil {
 		return Answer{}, err
 	}
-	// A refusal for what the write met is kept like a success: a late copy of the request must not succeed after its
-	// sender was told that it failed.
-	record := outcome{State: writeRefused, Issued: c.Issued, Seq: a.index, Body: hash, Err: refusal}
-	if refusal == nil {
-		record.State = writeDone
+	record := outcome{State: writeDone, Issued: c.Issued, Seq: a.index, Body: hash}
+	answer := Answer{Seq: a.index}
+	if missing != nil {
+		// Kept like a success: a late copy of the request must not succeed after its sender was told that it failed.
+		record.State, record.OpNumber, record.Absent = writeRefused, missing.opNumber, missing.id
+		answer.Err = missing.refusal("write")
+	} else {
 		a.adoptDimension(c.Write.Ops)
 		if err := a.applyOps(c.Write.Ops); err != nil {
 			return Answer{}, err
 		}
 	}
-	if err := a.putOutcome(c.RequestID, record); err != nil {
-		return Answer{}, err
-	}
-	return Answer{Seq: a.index, Err: refusal}, nil
+	return answer, a.putOutcome(c.RequestID, record)
 }
 
 // repeat gives a request its first answer again.
@@ -52,7 +51,7 @@ func repeat(id event.RequestID, first outcome, hash []byte) Answer {
 			Message: fmt.Sprintf("request id %s was used for another write; give every write its own", id)}}
 	}
 	if first.State == writeRefused {
-		return Answer{Seq: first.Seq, Err: first.Err}
+		return Answer{Seq: first.Seq, Err: first.refusal("write")}
 	}
 	return Answer{Seq: first.Seq, AlreadyDone: true}
 }
@@ -67,6 +66,11 @@ func (a *applier) admit(c *Command) *event.Error {
 		return refusal
 	}
 	return a.blocked(c.Write.Ops)
+}
+
+// refusal is the answer of a refused write.
+func (o *outcome) refusal(op string) *event.Error {
+	return (&absence{o.OpNumber, o.Absent}).refusal(op)
 }
 
 // retryAfterMillis is about how long a prepared attempt takes to end.
@@ -113,8 +117,19 @@ func opPhrase(op *transport.Op) string {
 	return fmt.Sprintf("learn association %q -> %q", op.ID, op.Target)
 }
 
-// checkOps refuses an association whose end is absent. Concepts that earlier ops of the same command learn are there.
-func (a *applier) checkOps(ops []transport.Op) (*event.Error, error) {
+// absence is an association's end that is not there.
+type absence struct {
+	opNumber uint32 // 1 + index of the op
+	id       string
+}
+
+func (m *absence) refusal(op string) *event.Error {
+	return &event.Error{Kind: event.KindPrecondition, Op: op, OpNumber: m.opNumber,
+		Message: fmt.Sprintf("concept %q does not exist; learn it before its associations", m.id)}
+}
+
+// checkOps finds an association whose end is absent. Concepts that earlier ops of the same command learn are there.
+func (a *applier) checkOps(ops []transport.Op) (*absence, error) {
 	clear(a.learned)
 	for i := range ops {
 		op := &ops[i]
@@ -134,8 +149,7 @@ func (a *applier) checkOps(ops []transport.Op) (*event.Error, error) {
 				return nil, err
 			}
 			if !there {
-				return &event.Error{Kind: event.KindPrecondition, Op: opPhrase(op), OpNumber: uint32(i) + 1,
-					Message: fmt.Sprintf("concept %q does not exist; learn it first", id)}, nil
+				return &absence{uint32(i) + 1, id}, nil
 			}
 		}
 	}
