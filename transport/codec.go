@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 
@@ -78,8 +79,9 @@ func DecodeMessage(b []byte) (any, error) {
 	r := pack.NewReader(b)
 	msg, err := readMessage(r)
 	if err != nil {
-		if e, ok := err.(*event.Error); ok { // not wrapped: it is complete
-			return nil, e
+		var inner *event.Error // of a variant that does not exist, here or in a message inside
+		if errors.As(err, &inner) {
+			return nil, &event.Error{Kind: inner.Kind, Op: "decode frame", Message: err.Error()}
 		}
 		return nil, invalidFrame(err.Error())
 	}
@@ -125,7 +127,7 @@ func readMessage(r *pack.Reader) (any, error) {
 func readFields(r *pack.Reader, name []byte) (any, error) {
 	v, ok := variants.byName[string(name)]
 	if !ok {
-		return nil, &event.Error{Kind: event.KindUnsupported, Op: "decode frame", Message: fmt.Sprintf("unknown variant %.64q", name)}
+		return nil, &event.Error{Kind: event.KindUnsupported, Message: fmt.Sprintf("unknown variant %.64q", name)}
 	}
 	if v.name == errorVariant {
 		return readError(r)

@@ -17,7 +17,7 @@ import (
 const (
 	headerSize = 4
 	smallFrame = 64 << 10 // frames up to here are read into the connection's own buffer
-	firstBuf   = 4 << 10  // that buffer's first size; it doubles when bytes have filled it
+	firstBuf   = 512      // that buffer's first size; it doubles when bytes have filled it
 	nameWindow = 64       // bytes of a payload that surely hold the variant's name
 
 	// slowest is the least rate, bytes a second, at which a peer must send or take a frame.
@@ -198,7 +198,7 @@ func (f *frameReader) readLarge(n int) ([]byte, error) {
 	body := []byte(nil)
 	for have < n {
 		if have == len(body) {
-			grown := min(n, max(2*len(body), smallFrame))
+			grown := min(n, max(2*len(body), 2*(f.w-f.r), 8*firstBuf))
 			if f.charge != nil {
 				if err := f.charge(grown - len(body)); err != nil {
 					return nil, err

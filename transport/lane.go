@@ -21,8 +21,10 @@ const (
 type lane struct {
 	conn     *serverConn
 	handlers sync.WaitGroup
-	wake     chan struct{} // capacity 1: the front has something to write, or the end has come
-	room     chan struct{} // capacity 1: a slot or bytes became free; the reading goroutine waits for it
+	writer   sync.WaitGroup // the goroutine that writes, from the first reply on: who never asks costs no goroutine
+	started  bool           // of the writer; used by the reading goroutine only
+	wake     chan struct{}  // capacity 1: the front has something to write, or the end has come
+	room     chan struct{}  // capacity 1: a slot or bytes became free; the reading goroutine waits for it
 
 	mu      sync.Mutex
 	slots   []*slot
@@ -58,8 +60,21 @@ type slot struct {
 	space    chan struct{} // capacity 1, made by the first Send: frames were taken
 }
 
+// start starts the writer.
+func (l *lane) start() {
+	if !l.started {
+		l.started = true
+		l.writer.Add(1)
+		go func() {
+			defer l.writer.Done()
+			l.writeAll()
+		}()
+	}
+}
+
 // open waits for room and adds a slot for a request of size bytes.
 func (l *lane) open(concurrent int, size int64) (*slot, error) {
+	l.start()
 	for {
 		l.mu.Lock()
 		if l.running < concurrent && len(l.slots) < maxWaiting && (l.bytes == 0 || l.bytes+size <= l.conn.server.limits.ConnBytes) {
@@ -177,6 +192,7 @@ func (s *slot) send(ctx context.Context, msg any) error {
 
 // farewell adds a last Error behind all replies.
 func (l *lane) farewell(e *event.Error) {
+	l.start()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &slot{lane: l, done: true}
@@ -198,12 +214,13 @@ func (l *lane) peerEnded() {
 	}
 }
 
-// end says that no more slots will be opened: writeAll returns behind the last one.
+// end says that no more slots will be opened, and waits until the last one is written.
 func (l *lane) end() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.ended = true
 	signal(l.wake)
+	l.mu.Unlock()
+	l.writer.Wait()
 }
 
 // writeAll writes replies until the last slot is written or the peer is gone.

@@ -68,10 +68,18 @@ var masterVerdicts = map[event.Kind]verdict{
 }
 
 // Call sends req to a master and repeats it, with jittered back-off, until it is answered, the answer is final, or ctx
-// ends; then the last error is returned. What may have happened is repeated only when Retryable(req).
+// ends; then the last error is returned. What may have happened is repeated only when Retryable(req), and is not reported as
+// a failure because later attempts did not get through.
 func (m *Masters) Call(ctx context.Context, req any) (any, error) {
 	safe := Retryable(req)
 	var wait Backoff
+	var maybe *event.Error // of an attempt that may have taken effect
+	final := func(e *event.Error) error {
+		if v := masterVerdicts[e.Kind]; maybe == nil || !v.again || v.safe {
+			return e
+		}
+		return &event.Error{Kind: event.KindUnknownOutcome, Op: maybe.Op, Message: fmt.Sprintf("%s; then: %s", maybe.Message, e.Error())}
+	}
 	for attempt := 1; ; attempt++ {
 		addr, err := m.pick()
 		if err != nil {
@@ -83,8 +91,11 @@ func (m *Masters) Call(ctx context.Context, req any) (any, error) {
 		}
 		e := asError(err)
 		v := masterVerdicts[e.Kind]
+		if v.safe && !ReadOnly(req) {
+			maybe = e
+		}
 		if !v.again || v.safe && !safe || ctx.Err() != nil {
-			return nil, e
+			return nil, final(e)
 		}
 		if v.leave {
 			m.leave(addr)
@@ -93,7 +104,7 @@ func (m *Masters) Call(ctx context.Context, req any) (any, error) {
 			}
 		}
 		if wait.Wait(ctx, time.Duration(e.RetryAfterMillis)*time.Millisecond) != nil {
-			return nil, e
+			return nil, final(e)
 		}
 	}
 }

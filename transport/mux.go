@@ -180,7 +180,7 @@ func (m *Mux) handshake(raw net.Conn, conn net.Conn, conf *tls.Config) {
 // refuse answers with an Error and closes.
 func (m *Mux) refuse(conn net.Conn, message string) {
 	e := &event.Error{Kind: event.KindInvalid, Op: "accept connection", Message: message}
-	_ = conn.SetWriteDeadline(time.Now().Add(lingerTime))
+	_ = conn.SetWriteDeadline(time.Now().Add(lastWrite))
 	if _, err := conn.Write(appendErrorFrame(nil, e, false)); err != nil {
 		_ = conn.Close()
 		return

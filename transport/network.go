@@ -53,8 +53,9 @@ func Dial(ctx context.Context, n Network, addr string, conf *tls.Config) (net.Co
 type halfCloser interface{ CloseWrite() error }
 
 const (
-	lingerTime  = time.Second
-	lingerBytes = 256 << 10
+	lingerTime  = time.Second      // how long is read on
+	lingerBytes = 256 << 10        // and how much
+	lastWrite   = 10 * time.Second // how long a connection that is being closed may still take what is written to it
 )
 
 // lingerClose closes conn after a last reply was written: it reads on a little, because a close with unread input resets

@@ -116,19 +116,11 @@ func (p *Pool) Stream(ctx context.Context, addr string, req any, fn func(msg any
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
-		_ = c.Close()
+	if !p.keep(c) {
+		_ = c.Close() // it always succeeds
 		return errPoolClosed(addr)
 	}
-	p.streams[c] = struct{}{}
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		delete(p.streams, c)
-		p.mu.Unlock()
-	}()
+	defer p.forget(c)
 	return c.Stream(ctx, req, fn)
 }
 

@@ -9,17 +9,27 @@ func (p *Pool) Dial(ctx context.Context, addr string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !p.keep(c) {
+		_ = c.Close() // it always succeeds
+		return nil, errPoolClosed(addr)
+	}
+	context.AfterFunc(c.ctx, func() { p.forget(c) })
+	return c, nil
+}
+
+// keep remembers a connection that is not shared, so that Close breaks it; false when the pool is closed already.
+func (p *Pool) keep(c *Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		go c.Close() // nobody saw it: its goroutines end by themselves
-		return nil, errPoolClosed(addr)
+		return false
 	}
 	p.streams[c] = struct{}{}
-	context.AfterFunc(c.ctx, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.streams, c)
-	})
-	return c, nil
+	return true
+}
+
+func (p *Pool) forget(c *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.streams, c)
 }

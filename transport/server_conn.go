@@ -43,9 +43,6 @@ var (
 	errBusy     = errors.New("too many bytes in flight")
 )
 
-// lastWrite is how long a connection that is being closed may still take replies.
-const lastWrite = 2 * time.Second
-
 // serve runs until the connection ends; then no goroutine of it is left.
 func (c *serverConn) serve() {
 	stop := context.AfterFunc(c.ctx, func() {
@@ -53,15 +50,9 @@ func (c *serverConn) serve() {
 		_ = c.conn.SetWriteDeadline(time.Now().Add(lastWrite))
 	})
 	defer stop()
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		c.lane.writeAll()
-	}()
 	err := c.readAll()
 	linger := c.lastWord(err)
-	c.lane.end()
-	<-written
+	c.lane.end() // waits until the replies are written
 	c.cancel(errPeerGone)
 	c.lane.handlers.Wait()
 	if linger {

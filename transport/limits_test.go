@@ -1,0 +1,108 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+)
+
+func TestValidate(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	long := strings.Repeat("x", MaxID+1)
+	concept := func(change func(*LearnConcept)) *LearnConcept {
+		c := &LearnConcept{ConceptID: "a", Content: "text", Embedding: make([]float32, 4), Strength: 1, Confidence: 1, Metadata: &Metadata{}}
+		change(c)
+		return c
+	}
+	op := func(o Op) *Write { return &Write{Ops: []Op{{Kind: OpLearnAssociation, ID: "a", Target: "b"}, o}} }
+	attrs := map[string]string{}
+	for i := range MaxAttributes + 1 {
+		attrs[fmt.Sprint(i)] = ""
+	}
+	many := func(n int) []Any {
+		r := make([]Any, n)
+		for i := range r {
+			r[i].Value = &GetStats{}
+		}
+		return r
+	}
+	tests := []struct {
+		name string
+		req  any
+		kind event.Kind // empty: passes
+		want string
+	}{
+		{"good concept", concept(func(*LearnConcept) {}), "", ""},
+		{"no embedding", concept(func(c *LearnConcept) { c.Embedding = nil }), "", ""},
+		{"largest id", &QueryConcept{ConceptID: long[:MaxID]}, "", ""},
+		{"largest content", concept(func(c *LearnConcept) { c.Content = strings.Repeat("x", MaxContent) }), "", ""},
+		{"empty id", &QueryConcept{}, event.KindInvalid, "concept_id is empty"},
+		{"long id", &QueryConcept{ConceptID: long}, event.KindTooLarge, "513 bytes: at most 512"},
+		{"id with NUL", &GetNeighbors{ConceptID: "a\x00b"}, event.KindInvalid, "NUL"},
+		{"id not UTF-8", &GetAssociation{SourceID: "a", TargetID: "\xff"}, event.KindInvalid, "target_id is not UTF-8"},
+		{"content", concept(func(c *LearnConcept) { c.Content = strings.Repeat("x", MaxContent+1) }), event.KindTooLarge, "content"},
+		{"dimension", concept(func(c *LearnConcept) { c.Embedding = make([]float32, 5) }), event.KindInvalid, "5 dimensions: this grid's vectors have 4"},
+		{"many dimensions", concept(func(c *LearnConcept) { c.Embedding = make([]float32, MaxDimension+1) }), event.KindTooLarge, "2049"},
+		{"NaN in a vector", concept(func(c *LearnConcept) { c.Embedding[2] = nan }), event.KindInvalid, "embedding[2] is NaN"},
+		{"infinite strength", concept(func(c *LearnConcept) { c.Strength = inf }), event.KindInvalid, "strength is +Inf"},
+		{"NaN confidence", concept(func(c *LearnConcept) { c.Confidence = nan }), event.KindInvalid, "confidence"},
+		{"tags", concept(func(c *LearnConcept) { c.Metadata.Tags = make([]string, MaxTags+1) }), event.KindTooLarge, "tags is 101"},
+		{"attributes", concept(func(c *LearnConcept) { c.Metadata.Attributes = attrs }), event.KindTooLarge, "attributes is 101"},
+		{"association", &LearnAssociation{SourceID: "a", TargetID: "b", Confidence: 1}, "", ""},
+		{"association without source", &LearnAssociation{TargetID: "b"}, event.KindInvalid, "source_id"},
+		{"association with NaN", &LearnAssociation{SourceID: "a", TargetID: "b", Confidence: nan}, event.KindInvalid, "confidence"},
+		{"deepest path", &FindPath{StartID: "a", EndID: "b", MaxDepth: MaxPathDepth}, "", ""},
+		{"too deep a path", &FindPath{StartID: "a", EndID: "b", MaxDepth: MaxPathDepth + 1}, event.KindTooLarge, "max_depth is 21"},
+		{"path without end", &FindPath{StartID: "a"}, event.KindInvalid, "end_id"},
+		{"neighbours", &Neighbors{ConceptID: "a", Direction: "both", Limit: MaxNeighborsLimit}, "", ""},
+		{"neighbours sideways", &Neighbors{ConceptID: "a", Direction: "sideways"}, event.KindInvalid, "out, in or both"},
+		{"neighbours beyond", &Neighbors{ConceptID: "a", Direction: "in", Limit: MaxNeighborsLimit + 1}, event.KindTooLarge, "limit"},
+		{"expand", &Expand{ConceptIDs: []string{"a"}, Direction: "in"}, "", ""},
+		{"expand both", &Expand{ConceptIDs: []string{"a"}, Direction: "both"}, event.KindInvalid, "out, in"},
+		{"expand a bad id", &Expand{ConceptIDs: []string{"a", ""}, Direction: "in"}, event.KindInvalid, "concept_ids[1]"},
+		{"expand too many", &Expand{ConceptIDs: make([]string, MaxExpand+1), Direction: "in"}, event.KindTooLarge, "10001"},
+		{"largest batch", &Batch{Requests: many(MaxBatch)}, "", ""},
+		{"batch too large", &Batch{Requests: many(MaxBatch + 1)}, event.KindTooLarge, "1001"},
+		{"batch in a batch", &Batch{Requests: []Any{{&Batch{}}}}, event.KindInvalid, "requests[0] is a Batch"},
+		{"hole in a batch", &Batch{Requests: []Any{{}}}, event.KindInvalid, "requests[0] is missing"},
+		{"no ops", &Write{}, event.KindInvalid, "no ops"},
+		{"largest write", &Write{Ops: manyOps(MaxOps)}, "", ""},
+		{"too many ops", &Txn{Ops: manyOps(MaxOps + 1)}, event.KindTooLarge, "1001"},
+		{"unknown op", op(Op{Kind: "explode", ID: "a"}), event.KindInvalid, `ops[1]: unknown kind "explode"`},
+		{"op without target", op(Op{Kind: OpLinkIn, ID: "a"}), event.KindInvalid, "ops[1]: target is empty"},
+		{"op with NaN", op(Op{Kind: OpLearnConcept, ID: "a", Strength: nan}), event.KindInvalid, "ops[1]: strength"},
+		{"prepare", &Prepare{Ops: []Op{{Kind: OpLinkOut, ID: "a", Target: long}}}, event.KindTooLarge, "ops[0]: target"},
+		{"inside routed", &Routed{Request: Any{&QueryConcept{}}}, event.KindInvalid, "concept_id"},
+		{"routed nothing", &Routed{}, event.KindInvalid, "request is missing"},
+		{"no limits", &GetStats{}, "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := Validate(tt.req, 4)
+			if tt.kind == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if !errors.Is(err, &event.Error{Kind: tt.kind}) || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), VariantName(tt.req)+": ") {
+				t.Errorf("%v, want %s with %q", err, tt.kind, tt.want)
+			}
+		})
+	}
+	if err := Validate(&LearnConcept{ConceptID: "a", Embedding: make([]float32, 100)}, 0); err != nil {
+		t.Errorf("a dimension nobody has fixed: %v", err)
+	}
+}
+
+func manyOps(n int) []Op {
+	ops := make([]Op, n)
+	for i := range ops {
+		ops[i] = Op{Kind: OpLearnAssociation, ID: "a", Target: "b"}
+	}
+	return ops
+}
