@@ -1,0 +1,92 @@
+package raftgroup
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/hashicorp/raft"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/datadir"
+)
+
+// CreateConfig says whose stores Create makes and who votes first.
+type CreateConfig struct {
+	GroupID      string
+	LocalID      event.ReplicaID
+	Voters       []event.ReplicaID // the same list on all of them; it holds LocalID
+	SegmentBytes int               // as in Config
+}
+
+func (c CreateConfig) validate() error {
+	var errs []error
+	if c.GroupID == "" {
+		errs = append(errs, errors.New("GroupID is empty"))
+	}
+	if !slices.Contains(c.Voters, c.LocalID) {
+		errs = append(errs, fmt.Errorf("%q is not one of the voters %q", c.LocalID, c.Voters))
+	}
+	sorted := slices.Sorted(slices.Values(c.Voters))
+	if len(slices.Compact(sorted)) != len(c.Voters) {
+		errs = append(errs, fmt.Errorf("a voter is listed twice: %q", c.Voters))
+	}
+	return errors.Join(errs...)
+}
+
+// Create makes all stores of a replica, in a directory dir that must not exist, and bootstraps the group with exactly
+// these voters. It is atomic: after a crash dir is complete or absent. It is called once in the life of a replica id; a
+// replica whose directory was lost is not made again, but replaced by one with a new id.
+func Create(dir string, c CreateConfig) error {
+	if err := c.validate(); err != nil {
+		return fmt.Errorf("create replica %s of %s: %w", c.LocalID, c.GroupID, err)
+	}
+	if err := create(dir, c); err != nil {
+		return fmt.Errorf("create replica %s of %s in %s: %w", c.LocalID, c.GroupID, dir, err)
+	}
+	return nil
+}
+
+func create(dir string, c CreateConfig) error {
+	if ok, err := datadir.Exists(dir); err != nil || ok {
+		return errors.Join(err, errors.New("it exists"))
+	}
+	tmp := dir + ".tmp"
+	if err := os.RemoveAll(tmp); err != nil { // of a Create that was interrupted
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(tmp, walDir), 0o755); err != nil {
+		return err
+	}
+	if err := bootstrap(tmp, c); err != nil {
+		return errors.Join(err, os.RemoveAll(tmp))
+	}
+	for _, d := range []string{filepath.Join(tmp, walDir), filepath.Join(tmp, snapshotDir), tmp} {
+		if err := datadir.SyncDir(d); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(tmp, dir); err != nil {
+		return err
+	}
+	return datadir.SyncDir(filepath.Dir(dir))
+}
+
+func bootstrap(dir string, c CreateConfig) (err error) {
+	quiet := newRaftLog(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	s, err := openStores(dir, storeConfig{group: c.GroupID, segmentBytes: c.SegmentBytes, latch: newLatch(nil), log: quiet})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(c.LocalID)
+	var first raft.Configuration
+	for _, v := range c.Voters {
+		first.Servers = append(first.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(v), Address: raft.ServerAddress(v)})
+	}
+	return raft.BootstrapCluster(conf, s.log, s.stable, s.snapshots, nil, first)
+}

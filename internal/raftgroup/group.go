@@ -1,0 +1,253 @@
+package raftgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"golang.org/x/sync/semaphore"
+)
+
+// Group is one open replica. Its methods are safe for concurrent use.
+type Group struct {
+	cfg      Config
+	log      *slog.Logger
+	latch    *latch
+	stores   *stores
+	streams  *streams
+	peers    *peers
+	contacts *contacts
+	machine  *machine
+	raft     *raft.Raft
+
+	notify  chan bool // raft's word of elections won and lost
+	changed broadcast // the leader, or the tenure
+	tenure  atomic.Pointer[tenure]
+
+	intake  intake
+	readers *readers
+
+	open, alive       context.Context // open ends when Close begins, alive when raft has stopped
+	endOpen, endAlive context.CancelCauseFunc
+	wg                sync.WaitGroup
+}
+
+// intake is what stands between Propose and raft.
+type intake struct {
+	queue     *queue
+	room      *semaphore.Weighted // bytes that wait or are in flight
+	slots     chan struct{}       // one per entry in flight
+	lastStamp atomic.Int64        // the largest this replica has proposed
+}
+
+// Open starts the replica in a directory that Create made. It refuses one in which a store is missing, or whose log does
+// not reach back to what the FSM holds (safety S1, S11).
+func Open(c Config) (*Group, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	g, err := open(c)
+	if err != nil {
+		return nil, fmt.Errorf("open replica %s of %s in %s: %w", c.LocalID, c.GroupID, c.Dir, err)
+	}
+	return g, nil
+}
+
+func open(c Config) (_ *Group, err error) {
+	if err := mustExist(c.Dir); err != nil {
+		return nil, err
+	}
+	g := newGroup(c)
+	g.stores, err = openStores(c.Dir, storeConfig{group: c.GroupID, segmentBytes: c.SegmentBytes, latch: g.latch, log: newRaftLog(c.Log), wrapLog: c.wrapLog})
+	if err != nil {
+		return nil, err
+	}
+	if err := g.start(); err != nil {
+		return nil, errors.Join(err, g.stop())
+	}
+	return g, nil
+}
+
+func newGroup(c Config) *Group {
+	g := &Group{
+		cfg: c, log: c.Log, latch: newLatch(c.Fatal), contacts: newContacts(), notify: make(chan bool, 1),
+		intake: intake{queue: newQueue(), room: semaphore.NewWeighted(queueBytes), slots: make(chan struct{}, maxInFlight)}, readers: newReaders(),
+	}
+	g.machine = &machine{fsm: c.FSM, group: c.GroupID, latch: g.latch, log: c.Log, level: c.Level, applied: &progress{}}
+	g.open, g.endOpen = context.WithCancelCause(context.Background())
+	g.alive, g.endAlive = context.WithCancelCause(context.Background())
+	return g
+}
+
+// start brings raft up on the open stores.
+func (g *Group) start() error {
+	how, err := g.startRule()
+	if err != nil {
+		return err
+	}
+	g.machine.first, g.machine.skip = how.first, how.skip
+	g.machine.applied.set(how.skip)
+	g.streams = newStreams(&g.cfg)
+	nt := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		ServerAddressProvider: g.streams, Logger: newRaftLog(g.log), Stream: g.streams, MaxPool: 3, Timeout: g.cfg.Timeouts.RPC,
+		MaxRPCsInFlight: 1, // a pipelined follower can wedge while its heartbeats look fine (raft #612)
+	})
+	g.peers = newPeers(nt, &g.cfg, g.contacts, g.stores.stable.terms)
+	conf := g.cfg.raftConfig(g.notify)
+	conf.NoSnapshotRestoreOnStart = how.keepState
+	if err := g.newRaft(conf); err != nil {
+		return err
+	}
+	// The filter is called where raft changes its leader or state; nothing is queued that could be dropped.
+	g.raft.RegisterObserver(raft.NewObserver(nil, false, func(o *raft.Observation) bool {
+		switch o.Data.(type) {
+		case raft.LeaderObservation, raft.RaftState:
+			g.changed.announce()
+		}
+		return false
+	}))
+	if err := g.latch.arm(); err != nil {
+		return err
+	}
+	g.wg.Go(g.watchLeadership)
+	g.wg.Go(g.runProposer)
+	g.wg.Go(g.runReader)
+	g.peers.start(g.raft)
+	return g.cfg.Host.add(g.streams)
+}
+
+// newRaft starts raft, which panics when it cannot read its log.
+func (g *Group) newRaft(conf *raft.Config) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("start raft: %v", p)
+		}
+		if err != nil {
+			err = errors.Join(g.latch.err(), err, g.machine.refusal)
+		}
+	}()
+	g.raft, err = raft.NewRaft(conf, g.machine, g.stores.log, g.stores.stable, g.stores.snapshots, g.peers)
+	return err
+}
+
+// Close stops the replica and awaits everything it started. It does not hand leadership over: TransferLeadership does.
+// It is safe to call twice.
+func (g *Group) Close() error {
+	if g.open.Err() != nil {
+		g.wg.Wait()
+		return nil
+	}
+	if err := g.stop(); err != nil {
+		return fmt.Errorf("close replica %s of %s in %s: %w", g.cfg.LocalID, g.cfg.GroupID, g.cfg.Dir, err)
+	}
+	return nil
+}
+
+// stop is start in reverse, from wherever that came to.
+func (g *Group) stop() error {
+	g.endOpen(ErrClosed)
+	g.changed.announce()
+	var stopped raft.Future
+	if g.raft != nil {
+		stopped = g.raft.Shutdown() // begins; its end is awaited below
+	}
+	g.latch.disarm()
+	var errs []error
+	if g.peers != nil {
+		errs = append(errs, g.peers.Close()) // or requests to replicas that hang would hold raft up
+	}
+	if stopped != nil {
+		errs = append(errs, stopped.Error())
+	}
+	g.endAlive(ErrClosed)
+	g.wg.Wait()
+	errs = append(errs, g.stores.Close())
+	return errors.Join(errs...)
+}
+
+// Wait returns when the FSM has applied the entry at index, one that Propose or ReadIndex returned here or at the leader.
+// The error is of kind unavailable.
+func (g *Group) Wait(ctx context.Context, index uint64) error {
+	if g.machine.applied.get() >= index {
+		return nil
+	}
+	both, cancel := joined(ctx, g.open)
+	defer cancel()
+	if err := g.machine.applied.wait(both, index); err != nil {
+		return g.unavailable(fmt.Sprintf("wait for entry %d", index), err)
+	}
+	return nil
+}
+
+// Applied is the last entry that the FSM has applied: its own progress, not raft's, which is ahead.
+func (g *Group) Applied() uint64 { return g.machine.applied.get() }
+
+// Leader is the replica that leads in term as far as this one knows, possibly itself, with its barrier still under way.
+// Without a known leader ok is false.
+func (g *Group) Leader() (id event.ReplicaID, term uint64, ok bool) {
+	for {
+		term = g.raft.CurrentTerm()
+		_, leader := g.raft.LeaderWithID()
+		if g.raft.CurrentTerm() == term { // raft forgets the leader before it changes the term
+			return event.ReplicaID(leader), term, leader != ""
+		}
+	}
+}
+
+// LeaderChanged returns a channel that is closed when the answer of Leader or of IsLeader may have changed since the call.
+func (g *Group) LeaderChanged() <-chan struct{} { return g.changed.next() }
+
+// IsLeader tells whether this replica leads and takes commands: its term's barrier has been applied.
+func (g *Group) IsLeader() bool { return g.holds(g.tenure.Load()) }
+
+// Peers is the group's latest configuration, in its order.
+func (g *Group) Peers() []PeerStatus {
+	term := g.raft.CurrentTerm()
+	leads := g.raft.State() == raft.Leader
+	var out []PeerStatus
+	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
+		p := PeerStatus{ID: event.ReplicaID(s.ID), Suffrage: Learner}
+		if s.Suffrage == raft.Voter {
+			p.Suffrage = Voter
+		}
+		if p.ID == g.cfg.LocalID {
+			p.MatchIndex = g.raft.LastIndex()
+		} else if leads {
+			known := g.contacts.of(s.ID, term)
+			p.MatchIndex, p.LastContact = known.match, known.at
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// TransferLeadership hands leadership to the follower that is furthest, and returns when this replica no longer leads.
+func (g *Group) TransferLeadership(ctx context.Context) error {
+	if err := await(g.raft.LeadershipTransfer(), ctx, g.alive); err != nil {
+		switch {
+		case errors.Is(err, raft.ErrNotLeader):
+			return g.notLeader("hand over leadership")
+		case ctx.Err() != nil:
+			err = context.Cause(ctx)
+		}
+		return &event.Error{Kind: event.KindUnavailable, Op: "hand over leadership", Message: fmt.Sprintf("leadership of %s: %v", g.cfg.GroupID, err)}
+	}
+	return nil
+}
+
+// Snapshot takes a snapshot and cuts the log off behind it, except for TrailingLogs entries. With nothing new since the
+// last one it does nothing.
+func (g *Group) Snapshot() error {
+	err := await(g.raft.Snapshot(), g.alive)
+	if err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return fmt.Errorf("take a snapshot of %s in %s: %w", g.cfg.GroupID, filepath.Join(g.cfg.Dir, snapshotDir), err)
+	}
+	return nil
+}

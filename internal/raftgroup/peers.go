@@ -1,0 +1,157 @@
+package raftgroup
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+)
+
+// peers is raft's transport: its own NetworkTransport with three changes. A replica's raft address is its id, so that no
+// vote and no configuration holds a place in the network. Answers are noted in contacts. And of the incoming heartbeats
+// only those of the current term, at a follower, go past the main loop (safety S24, termGuard).
+type peers struct {
+	*raft.NetworkTransport
+	self     raft.ServerAddress
+	group    string
+	contacts *contacts
+	terms    *termGuard
+
+	incoming chan raft.RPC // raft's Consumer
+	done     chan struct{}
+	close    func() error // once
+	pumped   sync.WaitGroup
+	raft     atomic.Pointer[raft.Raft] // nil until the replica runs
+}
+
+var (
+	_ raft.Transport   = (*peers)(nil)
+	_ raft.WithPreVote = (*peers)(nil)
+	_ raft.WithClose   = (*peers)(nil)
+)
+
+func newPeers(nt *raft.NetworkTransport, c *Config, known *contacts, terms *termGuard) *peers {
+	p := &peers{
+		NetworkTransport: nt, self: raft.ServerAddress(c.LocalID), group: c.GroupID, contacts: known, terms: terms,
+		incoming: make(chan raft.RPC), done: make(chan struct{}),
+	}
+	p.close = sync.OnceValue(func() error {
+		close(p.done)
+		err := nt.Close()
+		p.pumped.Wait()
+		return err
+	})
+	return p
+}
+
+// start lets requests in; until then they wait.
+func (p *peers) start(r *raft.Raft) {
+	p.raft.Store(r)
+	p.pumped.Go(p.pump)
+}
+
+// pump brings requests to the main loop, except those with a damaged or oversized entry: they must not cost the follower
+// the entries that raft deletes before it stores new ones.
+func (p *peers) pump() {
+	for {
+		select {
+		case rpc := <-p.NetworkTransport.Consumer():
+			if err := p.admissible(rpc.Command); err != nil {
+				rpc.Respond(nil, err)
+				continue
+			}
+			p.toMainLoop(rpc)
+		case <-p.done:
+			return
+		}
+	}
+}
+
+func (p *peers) admissible(command any) error {
+	req, ok := command.(*raft.AppendEntriesRequest)
+	if !ok {
+		return nil
+	}
+	for _, l := range req.Entries {
+		if len(l.Data) > MaxEntryBytes {
+			return fmt.Errorf("%s refuses entry %d: %d bytes, the limit is %d", p.self, l.Index, len(l.Data), MaxEntryBytes)
+		}
+		if err := checkSeal(p.group, l); err != nil {
+			return fmt.Errorf("%s refuses: %w", p.self, err)
+		}
+	}
+	return nil
+}
+
+func (p *peers) toMainLoop(rpc raft.RPC) {
+	select {
+	case p.incoming <- rpc:
+	case <-p.done:
+	}
+}
+
+// Consumer implements raft.Transport.
+func (p *peers) Consumer() <-chan raft.RPC { return p.incoming }
+
+// SetHeartbeatHandler implements raft.Transport. The NetworkTransport calls the handler for requests that carry nothing
+// but a term.
+func (p *peers) SetHeartbeatHandler(handle func(raft.RPC)) {
+	p.NetworkTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
+		req, ok := rpc.Command.(*raft.AppendEntriesRequest)
+		r := p.raft.Load()
+		if ok && r != nil && p.terms.while(req.Term, func() bool {
+			return r.CurrentTerm() == req.Term && r.State() == raft.Follower
+		}, func() { handle(rpc) }) {
+			return
+		}
+		p.toMainLoop(rpc)
+	})
+}
+
+// LocalAddr implements raft.Transport.
+func (p *peers) LocalAddr() raft.ServerAddress { return p.self }
+
+// EncodePeer implements raft.Transport.
+func (p *peers) EncodePeer(id raft.ServerID, _ raft.ServerAddress) []byte { return []byte(id) }
+
+// DecodePeer implements raft.Transport.
+func (p *peers) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddress(b) }
+
+// AppendEntries implements raft.Transport.
+func (p *peers) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	var got raft.AppendEntriesResponse // raft's heartbeats reuse theirs
+	sent := p.contacts.stamp()
+	if err := p.NetworkTransport.AppendEntries(id, target, req, &got); err != nil {
+		return err
+	}
+	*resp = got
+	if got.Success && got.Term == req.Term {
+		p.contacts.answered(id, req.Term, sent, matched(req))
+	}
+	return nil
+}
+
+// matched is the last entry that success says the follower holds.
+func matched(req *raft.AppendEntriesRequest) uint64 {
+	if n := len(req.Entries); n > 0 {
+		return req.Entries[n-1].Index
+	}
+	return req.PrevLogEntry // 0 in a heartbeat
+}
+
+// InstallSnapshot implements raft.Transport.
+func (p *peers) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	sent := p.contacts.stamp()
+	if err := p.NetworkTransport.InstallSnapshot(id, target, req, resp, data); err != nil {
+		return err
+	}
+	if resp.Success && resp.Term == req.Term {
+		p.contacts.answered(id, req.Term, sent, req.LastLogIndex)
+	}
+	return nil
+}
+
+// Close implements raft.WithClose.
+func (p *peers) Close() error { return p.close() }

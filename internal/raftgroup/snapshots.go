@@ -1,0 +1,93 @@
+package raftgroup
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/hashicorp/raft"
+)
+
+// snapshotStore guards the snapshots: the first error of the disk, or a snapshot that does not match its checksum, ends the
+// replica. Before the replica runs an unreadable snapshot is only reported, for an older one with its log may do.
+type snapshotStore struct {
+	inner raft.SnapshotStore
+	group string
+	path  string
+	latch *latch
+}
+
+// Create implements raft.SnapshotStore.
+func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, conf raft.Configuration, confIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+	if err := s.latch.err(); err != nil {
+		return nil, err
+	}
+	sink, err := s.inner.Create(version, index, term, conf, confIndex, trans)
+	if err != nil {
+		return nil, s.fail(fmt.Sprintf("begin the snapshot at %d", index), err)
+	}
+	return &snapshotSink{SnapshotSink: sink, store: s}, nil
+}
+
+// List implements raft.SnapshotStore.
+func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
+	if err := s.latch.err(); err != nil {
+		return nil, err
+	}
+	metas, err := s.inner.List()
+	if err != nil {
+		return nil, s.fail("list", err)
+	}
+	return metas, nil
+}
+
+// Open implements raft.SnapshotStore.
+func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	if err := s.latch.err(); err != nil {
+		return nil, nil, err
+	}
+	meta, content, err := s.inner.Open(id)
+	switch {
+	case err == nil:
+		return meta, content, nil
+	case errors.Is(err, fs.ErrNotExist): // newer ones have replaced it since it was listed
+		return nil, nil, err
+	case !s.latch.isRunning():
+		return nil, nil, fmt.Errorf("open snapshot %s: %w", id, err)
+	}
+	return nil, nil, s.fail("open snapshot "+id, err)
+}
+
+func (s *snapshotStore) fail(what string, err error) error {
+	return s.latch.fail(fmt.Errorf("snapshots of %s in %s: %s: %w", s.group, s.path, what, err))
+}
+
+// snapshotSink guards one snapshot while it is written.
+type snapshotSink struct {
+	raft.SnapshotSink
+	store *snapshotStore
+}
+
+// Write implements io.Writer.
+func (s *snapshotSink) Write(p []byte) (int, error) {
+	if err := s.store.latch.err(); err != nil {
+		return 0, err
+	}
+	n, err := s.SnapshotSink.Write(p)
+	if err != nil {
+		return n, s.store.fail("write snapshot "+s.ID(), err)
+	}
+	return n, nil
+}
+
+// Close implements io.Closer: the snapshot is complete and durable.
+func (s *snapshotSink) Close() error {
+	if err := s.store.latch.err(); err != nil {
+		return err
+	}
+	if err := s.SnapshotSink.Close(); err != nil {
+		return s.store.fail("complete snapshot "+s.ID(), err)
+	}
+	return nil
+}

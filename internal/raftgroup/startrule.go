@@ -1,0 +1,61 @@
+package raftgroup
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// startPlan is how raft begins on what the disk holds (safety S11).
+type startPlan struct {
+	keepState bool   // the FSM is at or ahead of the newest snapshot, which is not restored
+	skip      uint64 // entries up to here are in the FSM
+	first     uint64 // a snapshot that ends before this entry is refused; 0: any will do
+}
+
+// startRule compares the FSM, the snapshots and the log. Together they must hold every entry from the first on, and the
+// FSM must not be ahead of all that the log and the snapshots know.
+func (g *Group) startRule() (startPlan, error) {
+	first, err1 := g.stores.log.FirstIndex()
+	last, err2 := g.stores.log.LastIndex()
+	metas, err3 := g.stores.snapshots.List()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return startPlan{}, err
+	}
+	newest := uint64(0)
+	if len(metas) > 0 {
+		newest = metas[0].Index
+	}
+	applied := uint64(0)
+	if g.cfg.Applied != nil {
+		applied = g.cfg.Applied()
+	}
+	switch {
+	case last == 0 && newest == 0:
+		return startPlan{}, errors.New("the log is empty and there is no snapshot: the disk was emptied; replace this replica by a new one")
+	case first > newest+1:
+		return startPlan{}, fmt.Errorf("the log begins at entry %d and the newest readable snapshot ends at %d: entries between are lost; replace this replica by a new one", first, newest)
+	case applied > max(last, newest):
+		return startPlan{}, fmt.Errorf("the state holds entry %d and the log ends at %d: the log was lost or replaced; replace this replica by a new one", applied, max(last, newest))
+	}
+	if len(metas) > 0 && (g.cfg.Applied == nil || applied < g.holdsAtLeast(metas[0])) {
+		return startPlan{first: first}, nil
+	}
+	return startPlan{keepState: true, skip: applied}, nil
+}
+
+// holdsAtLeast is the entry an FSM must have applied to be no older than the snapshot: less than the snapshot's index when
+// the last entries were not for the FSM. A snapshot that cannot be read is taken at its index.
+func (g *Group) holdsAtLeast(meta *raft.SnapshotMeta) uint64 {
+	_, content, err := g.stores.snapshots.Open(meta.ID)
+	if err != nil {
+		return meta.Index
+	}
+	defer content.Close()
+	_, h, err := newChunkReader(content, g.cfg.GroupID)
+	if err != nil {
+		return meta.Index
+	}
+	return h.FSMIndex
+}

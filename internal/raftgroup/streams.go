@@ -1,0 +1,157 @@
+package raftgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// streams is the connections of one replica, as raft's NetworkTransport wants them: it accepts what the Host hands over,
+// and dials with the handshake. The transport's connections know no shutdown of their own, so Close ends them all.
+type streams struct {
+	cfg      *Config
+	accepted chan net.Conn
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+
+	mu    sync.Mutex
+	conns map[*stream]struct{} // guarded by mu; nil after Close
+}
+
+var (
+	_ raft.StreamLayer           = (*streams)(nil)
+	_ raft.ServerAddressProvider = (*streams)(nil)
+)
+
+func newStreams(c *Config) *streams {
+	s := &streams{cfg: c, accepted: make(chan net.Conn), conns: map[*stream]struct{}{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// stream is one connection that Close of its streams ends.
+type stream struct {
+	net.Conn
+	owner *streams
+}
+
+// Close implements net.Conn.
+func (s *stream) Close() error {
+	s.owner.mu.Lock()
+	delete(s.owner.conns, s)
+	s.owner.mu.Unlock()
+	return s.Conn.Close()
+}
+
+// adopt takes conn under the wing of Close; when that has passed, conn is closed.
+func (s *streams) adopt(conn net.Conn) (*stream, error) {
+	st := &stream{Conn: conn, owner: s}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns == nil {
+		return nil, errors.Join(net.ErrClosed, conn.Close())
+	}
+	s.conns[st] = struct{}{}
+	return st, nil
+}
+
+// offer hands over an incoming connection that was welcomed.
+func (s *streams) offer(conn net.Conn) {
+	st, err := s.adopt(conn)
+	if err != nil {
+		return // closing
+	}
+	select {
+	case s.accepted <- st:
+	case <-s.ctx.Done():
+		_ = st.Close() // nobody is left to tell
+	}
+}
+
+// Accept implements net.Listener.
+func (s *streams) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.accepted:
+		return c, nil
+	case <-s.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr implements net.Listener; it is the replica's id.
+func (s *streams) Addr() net.Addr { return replicaAddr(s.cfg.LocalID) }
+
+type replicaAddr event.ReplicaID
+
+func (replicaAddr) Network() string  { return "raft" }
+func (a replicaAddr) String() string { return string(a) }
+
+// Close implements net.Listener.
+func (s *streams) Close() error {
+	s.cfg.Host.remove(s)
+	s.cancel()
+	s.mu.Lock()
+	conns := s.conns
+	s.conns = nil
+	s.mu.Unlock()
+	var errs []error
+	for c := range conns {
+		errs = append(errs, c.Conn.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ServerAddr implements raft.ServerAddressProvider: "replica id@host:port", so that Dial knows whom it expects there.
+func (s *streams) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	addr, err := s.cfg.Addresses(event.ReplicaID(id))
+	if err != nil {
+		return "", err
+	}
+	return raft.ServerAddress(string(id) + "@" + addr), nil
+}
+
+// Dial implements raft.StreamLayer.
+func (s *streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	at := strings.LastIndexByte(string(address), '@')
+	if at < 0 { // raft falls back to the bare id when ServerAddr failed
+		_, err := s.cfg.Addresses(event.ReplicaID(address))
+		return nil, fmt.Errorf("the address of %s is not known: %w", address, err)
+	}
+	to, addr := event.ReplicaID(address[:at]), string(address[at+1:])
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
+	conn, err := transport.Dial(ctx, s.cfg.Network, addr, s.cfg.TLS)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.adopt(conn)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.greet(st, to, timeout); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s at %s: %w", to, addr, err), st.Close())
+	}
+	return st, nil
+}
+
+func (s *streams) greet(conn net.Conn, to event.ReplicaID, timeout time.Duration) error {
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	h := s.cfg.Host.cfg
+	if err := writeHello(conn, hello{GridID: h.GridID, Incarnation: h.Incarnation, Group: s.cfg.GroupID, From: s.cfg.LocalID, To: to}); err != nil {
+		return err
+	}
+	if err := readAnswer(conn); err != nil {
+		return err
+	}
+	return conn.SetDeadline(time.Time{})
+}
