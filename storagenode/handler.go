@@ -107,6 +107,9 @@ func (n *Node) ofOneShard(req any, why string) *event.Error {
 
 // routed answers a request that names its shard.
 func (n *Node) routed(ctx context.Context, q *transport.Routed) (any, error) {
+	if q.Consistency != "" && q.Consistency != linearizable && q.Consistency != stale {
+		return nil, &event.Error{Kind: event.KindInvalid, Message: fmt.Sprintf("consistency %.32q: want %s or %s", q.Consistency, linearizable, stale)}
+	}
 	m := n.maps.current()
 	r, err := n.holder(m, q)
 	if err != nil {
@@ -141,7 +144,7 @@ func readMode(c call) string {
 func (n *Node) holder(m *mapState, q *transport.Routed) (*replica, error) {
 	r, err := n.replicas.get(m, q.ShardID)
 	var e *event.Error
-	if errors.As(err, &e) && e.Kind == event.KindWrongShard && newer(q.Epoch, m.Epoch) {
+	if errors.As(err, &e) && e.Kind == event.KindWrongShard && m.Epoch.Less(q.Epoch) {
 		return nil, &event.Error{Kind: event.KindUnavailable,
 			Message: fmt.Sprintf("%s is not on this node by its map of epoch %d, older than the caller's %d: retry", q.ShardID, m.Epoch.Seq, q.Epoch.Seq)}
 	}

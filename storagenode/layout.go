@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
@@ -30,6 +31,7 @@ const (
 	raftDir      = "raft"
 	engineDir    = "engine"
 	newSuffix    = ".new"
+	tmpSuffix    = ".tmp" // of a file that datadir was about to replace
 )
 
 // kindReplica marks the directory of one replica; its id is the shard's.
@@ -46,10 +48,7 @@ func openDir(c *Config) (*datadir.Dir, *manifest, error) {
 		return nil, nil, err
 	}
 	if !known {
-		if err := mayInit(c); err != nil {
-			return nil, nil, err
-		}
-		return initDir(c)
+		return makeDir(c)
 	}
 	dir, err := datadir.Open(c.Data, datadir.KindNode, string(c.nodeID()))
 	if err != nil {
@@ -70,45 +69,57 @@ func checkDir(c *Config, dir *datadir.Dir) (*manifest, error) {
 	return loadManifest(c.Data)
 }
 
-// mayInit refuses to make a directory that should be there, or to take over one that holds something.
-func mayInit(c *Config) error {
+// makeDir makes the directory where that is allowed.
+func makeDir(c *Config) (*datadir.Dir, *manifest, error) {
 	if c.Grid != nil && !c.Grid.Init {
-		return fmt.Errorf("data directory %s has no %s: its disk is missing or was emptied; a new node starts with --init", c.Data, identityFile)
+		return nil, nil, fmt.Errorf("data directory %s has no %s: its disk is missing or was emptied; a node that never ran starts with --init", c.Data, identityFile)
 	}
-	entries, err := os.ReadDir(c.Data)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, e := range entries {
-		// What initDir writes before IDENTITY may be left over from a crash; a shard's directory may not.
-		if !slices.Contains([]string{lockFile, manifestFile, shardsDir}, e.Name()) {
-			return fmt.Errorf("data directory %s has no %s but holds %s: a new node needs an empty directory", c.Data, identityFile, e.Name())
-		}
-	}
-	if shards, err := os.ReadDir(filepath.Join(c.Data, shardsDir)); err == nil && len(shards) > 0 {
-		return fmt.Errorf("data directory %s has no %s but holds %s: it was damaged; a new node needs an empty directory", c.Data, identityFile, shards[0].Name())
-	}
-	return nil
-}
-
-// initDir makes the directory; IDENTITY comes last and completes it.
-func initDir(c *Config) (*datadir.Dir, *manifest, error) {
 	dir, err := datadir.Lock(c.Data)
 	if err != nil {
 		return nil, nil, err
 	}
-	made := &manifest{Replicas: []manifestEntry{}}
-	err = os.MkdirAll(dir.Path(shardsDir), 0o755)
-	if err == nil {
-		err = made.save(c.Data)
+	if err := mayInit(c.Data); err != nil {
+		return nil, nil, errors.Join(err, dir.Close())
 	}
-	if err == nil {
-		err = dir.SetIdentity(newIdentity(c))
-	}
+	made, err := initDir(c, dir)
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("make data directory %s: %w", c.Data, err), dir.Close())
 	}
 	return dir, made, nil
+}
+
+// mayInit refuses a directory that holds something. What initDir writes before IDENTITY may be left over from a crash; a
+// shard's directory may not.
+func mayInit(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !slices.Contains([]string{lockFile, manifestFile, identityFile, shardsDir}, strings.TrimSuffix(e.Name(), tmpSuffix)) {
+			return fmt.Errorf("data directory %s has no %s but holds %s: a new node needs an empty directory", dir, identityFile, e.Name())
+		}
+	}
+	shards, err := os.ReadDir(filepath.Join(dir, shardsDir))
+	if err == nil && len(shards) > 0 {
+		return fmt.Errorf("data directory %s has lost its %s but holds %s: give the node a new directory under a new id", dir, identityFile, shards[0].Name())
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// initDir fills the directory; IDENTITY comes last and completes it.
+func initDir(c *Config, dir *datadir.Dir) (*manifest, error) {
+	made := &manifest{Replicas: []manifestEntry{}}
+	if err := os.MkdirAll(dir.Path(shardsDir), 0o755); err != nil {
+		return nil, err
+	}
+	if err := made.save(c.Data); err != nil {
+		return nil, err
+	}
+	return made, dir.SetIdentity(newIdentity(c))
 }
 
 // newIdentity is a grid of its own for a node that runs alone. A node of a grid learns the incarnation with the map.

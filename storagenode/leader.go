@@ -27,8 +27,11 @@ const (
 // lead is a leader's work for one term; its context ends with the term. Alone there is nobody to report to and nothing
 // can be prepared.
 func (r *replica) lead(ctx context.Context, term uint64) {
-	r.log.Info("leading", "term", term)
-	defer r.log.Info("no longer leading", "term", term)
+	select {
+	case <-r.opened:
+	case <-ctx.Done():
+		return
+	}
 	if r.masters == nil {
 		<-ctx.Done()
 		return
@@ -66,7 +69,7 @@ func (r *replica) report(ctx context.Context, term uint64) {
 
 func (r *replica) leaderChanged(term uint64) (*transport.Propose, error) {
 	owner := event.NodeID(r.id.Owner())
-	body, err := event.AppendBody(nil, &event.ShardLeaderChanged{ShardID: r.shard, NodeID: owner, Term: term})
+	body, err := event.AppendBody(nil, event.ShardLeaderChanged{ShardID: r.shard, NodeID: owner, Term: term})
 	if err != nil {
 		return nil, err
 	}

@@ -76,11 +76,17 @@ func loadManifest(dir string) (*manifest, error) {
 	if err := json.Unmarshal(b, m); err != nil {
 		return nil, fmt.Errorf("read manifest %s: %w; give the node a new directory under a new id", path, err)
 	}
-	return m, m.check()
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("read manifest %s: %w; give the node a new directory under a new id", path, err)
+	}
+	return m, nil
 }
 
 // check holds what save wrote: shards once each, with complete replica ids.
 func (m *manifest) check() error {
+	if m.Replicas == nil {
+		return errors.New("it has no list of replicas")
+	}
 	for i, e := range m.Replicas {
 		if i > 0 && m.Replicas[i-1].ShardID >= e.ShardID {
 			return fmt.Errorf("manifest names %s twice or out of order", e.ShardID)

@@ -41,11 +41,6 @@ func (s *mapState) gives(id event.ShardID) bool {
 	return false
 }
 
-// newer compares positions.
-func newer(a, b event.Position) bool {
-	return a.N > b.N || (a.N == b.N && a.Seq > b.Seq)
-}
-
 // mapCache is the present map, in memory and in a file.
 type mapCache struct {
 	node   event.NodeID
@@ -106,7 +101,7 @@ func (c *mapCache) update(msg *transport.ShardMapOk) error {
 		return err
 	}
 	now := c.current()
-	if now.known() && !newer(msg.Map.Epoch, now.Epoch) {
+	if now.known() && !now.Epoch.Less(msg.Map.Epoch) {
 		return nil
 	}
 	c.state.Store(newMapState(c.node, msg))

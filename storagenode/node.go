@@ -39,6 +39,9 @@ type Node struct {
 	serving sync.WaitGroup // mux, server, host
 	looping sync.WaitGroup
 
+	closeOnce sync.Once
+	closeErr  error
+
 	failOnce sync.Once
 	failed   chan struct{}
 	failure  error // set before failed is closed
@@ -108,9 +111,14 @@ func (n *Node) open() error {
 	return nil
 }
 
-// Close stops the node in the reverse order of its start: leadership is handed over, then everything ends. It returns the
-// first error.
+// Close stops the node: leadership is handed over, then everything ends, in the reverse order of the start. It waits for all
+// of it, and a second call returns what the first one did.
 func (n *Node) Close() error {
+	n.closeOnce.Do(func() { n.closeErr = n.close() })
+	return n.closeErr
+}
+
+func (n *Node) close() error {
 	n.stop()
 	n.looping.Wait()
 	var errs []error

@@ -11,8 +11,9 @@ import (
 type assignment struct {
 	shard   event.ShardID
 	replica event.ReplicaID
-	// voters is the group's first configuration while it forms. Empty once it has formed: a replica without data then
-	// starts without a configuration and waits for the group's leader (safety S15).
+	// voters is the group's first configuration, the same on all of them. A first voter that comes late, when the others
+	// have formed the group, begins with it too: that is entry 1 of everybody's log, and its id, given for this one
+	// directory and not in the manifest, has never voted (safety S1, S15). Empty for a learner.
 	voters []event.ReplicaID
 }
 
@@ -41,20 +42,20 @@ type action struct {
 func assignments(m *shardmap.Map, node event.NodeID) []assignment {
 	var out []assignment
 	for _, s := range m.Shards {
-		for _, r := range s.Replicas {
-			if r.NodeID == node {
-				out = append(out, assignment{shard: s.ID, replica: r.ReplicaID, voters: firstVoters(s)})
-			}
+		r, ok := s.Replica(node)
+		if !ok {
+			continue
 		}
+		a := assignment{shard: s.ID, replica: r.ReplicaID}
+		if r.Role == shardmap.Voter {
+			a.voters = voters(&s)
+		}
+		out = append(out, a)
 	}
 	return out
 }
 
-// firstVoters is the bootstrap list of a group that forms, nil for one that has.
-func firstVoters(s shardmap.Shard) []event.ReplicaID {
-	if s.State != shardmap.Forming {
-		return nil
-	}
+func voters(s *shardmap.Shard) []event.ReplicaID {
 	var out []event.ReplicaID
 	for _, r := range s.Replicas {
 		if r.Role == shardmap.Voter {
@@ -82,6 +83,8 @@ func plan(m *shardmap.Map, node event.NodeID, held map[event.ShardID]holding, ma
 			faults = append(faults, fmt.Errorf("the map gives this node %s of %s, the directory holds %s", a.replica, a.shard, e.ReplicaID))
 		case checkShardID(a.shard) != nil:
 			faults = append(faults, checkShardID(a.shard))
+		case len(a.voters) == 0:
+			faults = append(faults, fmt.Errorf("the map makes %s a learner of %s: this version only makes first voters", a.replica, a.shard))
 		case checkReplicaID(a.replica) != nil:
 			faults = append(faults, checkReplicaID(a.replica))
 		default:

@@ -65,6 +65,8 @@ func TestPlan(t *testing.T) {
 	elsewhere := testMap(shardmap.Formed, 1, "node-1")
 	evil := testMap(shardmap.Forming, 1, "node-2")
 	evil.Shards[0].ID = "../shard-0"
+	learner := testMap(shardmap.Formed, 1, "node-2")
+	learner.Shards[0].Replicas[0].Role = shardmap.Learner
 	short := testMap(shardmap.Forming, 1, "node-2")
 	short.Shards[0].Replicas[0].ReplicaID = "node-2.abc"
 	for _, c := range []struct {
@@ -77,7 +79,8 @@ func TestPlan(t *testing.T) {
 		{"nothing yet", &shardmap.Map{}, nil, made(), ""},
 		{"a new group", testMap(shardmap.Forming, 2, nodes...), nil, made(),
 			"make(3 voters) shard-0 001\nopen shard-0 001\nmake(3 voters) shard-1 065\nopen shard-1 065\n"},
-		{"a formed group never bootstraps again", testMap(shardmap.Formed, 1, nodes...), nil, made(), "make(0 voters) shard-0 001\nopen shard-0 001\n"},
+		{"a first voter that comes late", testMap(shardmap.Formed, 1, nodes...), nil, made(), "make(3 voters) shard-0 001\nopen shard-0 001\n"},
+		{"a learner", learner, nil, made(), "fault: the map makes node-2.00000000000000000000000000000000 a learner of shard-0: this version only makes first voters\n"},
 		{"made, to be opened", testMap(shardmap.Formed, 1, nodes...), nil, made(1), "open shard-0 001\n"},
 		{"all open", testMap(shardmap.Formed, 2, nodes...), open("shard-0", "shard-1"), made(1, 101), ""},
 		{"refused stays refused", testMap(shardmap.Formed, 1, nodes...), map[event.ShardID]holding{"shard-0": {refused: errors.New("gone")}}, made(1), ""},
@@ -110,6 +113,7 @@ func TestManifest(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"cut":       `{"replicas":[`,
+		"no list":   `{}`,
 		"twice":     `{"replicas":[{"shard_id":"shard-0","replica_id":"n.00000000000000000000000000000000"},{"shard_id":"shard-0","replica_id":"n.00000000000000000000000000000000"}]}`,
 		"bad id":    `{"replicas":[{"shard_id":"shard-0","replica_id":"n"}]}`,
 		"bad shard": `{"replicas":[{"shard_id":"..","replica_id":"n.00000000000000000000000000000000"}]}`,

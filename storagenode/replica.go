@@ -30,7 +30,8 @@ type replica struct {
 	log    *slog.Logger
 
 	masters caller        // nil: alone
-	changed chan struct{} // capacity 1: the set of prepared attempts may have changed
+	changed signal        // the set of prepared attempts may have changed
+	opened  chan struct{} // closed when all of the above is set: the group may make this replica lead before
 }
 
 // tuning is the part of Config that the replicas' own loops use.
@@ -47,29 +48,22 @@ type caller interface {
 // machine is the engine as the group sees it, with a nudge to the leader's watch over prepared attempts.
 type machine struct {
 	*engine.Engine
-	changed chan<- struct{}
+	changed signal
 }
 
 // Apply applies, and nudges when something was prepared.
 func (m machine) Apply(entries []raftgroup.Entry) [][]any {
 	answers := m.Engine.Apply(entries)
 	if anyPrepare(answers) {
-		m.nudge()
+		m.changed.nudge()
 	}
 	return answers
 }
 
 // Restore replaces the state and with it the set of prepared attempts.
 func (m machine) Restore(r io.Reader) error {
-	defer m.nudge()
+	defer m.changed.nudge()
 	return m.Engine.Restore(r)
-}
-
-func (m machine) nudge() {
-	select {
-	case m.changed <- struct{}{}:
-	default:
-	}
 }
 
 func anyPrepare(answers [][]any) bool {
@@ -92,7 +86,7 @@ func (n *Node) openReplica(e manifestEntry) (*replica, error) {
 		}
 	}
 	r := &replica{
-		shard: e.ShardID, id: e.ReplicaID, changed: make(chan struct{}, 1), masters: n.callMasters(),
+		shard: e.ShardID, id: e.ReplicaID, changed: newSignal(), opened: make(chan struct{}), masters: n.callMasters(),
 		tuning: tuning{prepareWait: n.cfg.PrepareWait, inDoubtAfter: n.cfg.InDoubtAfter},
 		log:    n.log.With("shard", string(e.ShardID)),
 	}
@@ -137,6 +131,7 @@ func (r *replica) open(n *Node, path string) error {
 	if err != nil {
 		return fmt.Errorf("open raft group: %w", err)
 	}
+	close(r.opened)
 	return nil
 }
 

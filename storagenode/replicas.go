@@ -68,8 +68,14 @@ func (s *replicas) status(m *mapState) string {
 	for _, err := range s.refused {
 		faults = append(faults, err)
 	}
+	for _, r := range s.open {
+		if _, _, ok := r.group.Leader(); !ok {
+			faults = append(faults, fmt.Errorf("%s has no leader", r.shard))
+		}
+	}
 	if len(faults) > 0 {
-		return errors.Join(faults...).Error()
+		slices.SortFunc(faults, byText)
+		return strings.ReplaceAll(errors.Join(faults...).Error(), "\n", "; ")
 	}
 	if !m.known() || len(s.open) < len(assignments(&m.Map, m.node)) {
 		return statusStarting
@@ -124,7 +130,9 @@ func (n *Node) do(a action) error {
 	defer s.mu.Unlock()
 	if err != nil {
 		s.refused[e.ShardID] = err
-		n.log.Error("replica refused", "shard", string(e.ShardID), "error", err)
+		if n.cfg.Grid != nil { // alone, Open returns it
+			n.log.Error("replica refused", "shard", string(e.ShardID), "error", err)
+		}
 		return nil // reported for as long as the process lives, not a fault of this pass
 	}
 	s.open[e.ShardID] = r
@@ -161,6 +169,9 @@ func (s *replicas) refusals() error {
 	for _, err := range s.refused {
 		errs = append(errs, err)
 	}
-	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	slices.SortFunc(errs, byText)
 	return errors.Join(errs...)
 }
+
+// byText orders errors that come from a map.
+func byText(a, b error) int { return strings.Compare(a.Error(), b.Error()) }

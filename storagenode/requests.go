@@ -83,9 +83,11 @@ func (n *Node) perform(ctx context.Context, r *replica, c call) (outcome, error)
 		a, err := r.finish(ctx, q)
 		return outcome{&transport.FinishOk{}, a.Seq}, err
 	case *transport.Flush:
-		return outcome{&transport.FlushOk{}, r.engine.Applied()}, r.engine.Flush()
+		index, err := r.rows(ctx, c.stale, nil, r.engine.Flush)
+		return outcome{&transport.FlushOk{}, index}, err
 	case *transport.HealthCheck:
-		return outcome{n.health(), r.engine.Applied()}, nil
+		index, err := r.rows(ctx, c.stale, nil, func() error { return nil }) // a leader that can confirm itself
+		return outcome{n.health(), index}, err
 	}
 	if ops, ok := opsOf(c.request); ok {
 		a, err := r.write(ctx, &writing{id: c.id, issued: c.issued, ops: ops})

@@ -1,6 +1,8 @@
 package storagenode
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -42,23 +44,46 @@ func (n *Node) aloneMap(addr string) *transport.ShardMapOk {
 	}
 }
 
-// firstReplicas opens what the node knows of. Alone, the one replica must open.
+// firstReplicas opens what the node knows of.
 func (n *Node) firstReplicas() error {
 	m := n.maps.current()
 	if !m.known() {
 		return nil
 	}
 	err := n.reconcile(m)
-	if n.cfg.Grid != nil {
-		if err != nil {
-			n.log.Error("replicas do not match the map", "error", err)
-		}
-		return nil
+	if n.cfg.Grid == nil {
+		return n.serveAlone(err)
 	}
 	if err != nil {
+		n.log.Error("replicas do not match the map", "error", err)
+	}
+	return nil
+}
+
+// aloneLimit bounds the wait for a group of one to lead itself; it takes an election time-out.
+const aloneLimit = 30 * time.Second
+
+// serveAlone waits until the one replica leads, so that whoever is told that the node is ready can use it.
+func (n *Node) serveAlone(err error) error {
+	if err = errors.Join(err, n.replicas.refusals()); err != nil {
 		return err
 	}
-	return n.replicas.refusals()
+	limit := time.NewTimer(aloneLimit)
+	defer limit.Stop()
+	r := n.replicas.all()[0]
+	for {
+		changed := r.group.LeaderChanged()
+		if r.group.IsLeader() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-n.failed:
+			return n.failure
+		case <-limit.C:
+			return fmt.Errorf("%s in %s has no leader after %s: see the log", r.shard, n.cfg.Data, aloneLimit)
+		}
+	}
 }
 
 // startHost takes the raft connections, once a map has said the incarnation.
