@@ -171,8 +171,8 @@ func validVector(v []float32, dimension int) *event.Error {
 		return invalid("embedding has %d dimensions: this grid's vectors have %d", len(v), dimension)
 	}
 	for i, x := range v {
-		if e := finite(fmt.Sprintf("embedding[%d]", i), x); e != nil {
-			return e
+		if x-x != 0 { // NaN or infinite; the field is named only then, as a vector has hundreds of components
+			return finite(fmt.Sprintf("embedding[%d]", i), x)
 		}
 	}
 	return nil

@@ -40,7 +40,7 @@ func (s *stream) set(f func()) {
 }
 
 // tryRead takes what is there; done is false when the reader must wait for the channel.
-func (s *stream) tryRead(p []byte) (n int, err error, done bool, wait <-chan struct{}) {
+func (s *stream) tryRead(p []byte) (n int, done bool, wait <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -51,29 +51,29 @@ func (s *stream) tryRead(p []byte) (n int, err error, done bool, wait <-chan str
 			s.buf = nil
 		}
 		s.notifyLocked()
-		return n, nil, true, nil
+		return n, true, nil, nil
 	case s.ended:
-		return 0, io.EOF, true, nil
+		return 0, true, nil, io.EOF
 	}
-	return 0, nil, len(p) == 0, s.changed
+	return 0, len(p) == 0, s.changed, nil
 }
 
 // tryWrite puts what fits; n < len(p) without error means that the writer must wait for the channel.
-func (s *stream) tryWrite(p []byte) (n int, err error, wait <-chan struct{}) {
+func (s *stream) tryWrite(p []byte) (n int, wait <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.ended:
-		return 0, net.ErrClosed, nil
+		return 0, nil, net.ErrClosed
 	case s.broken:
-		return 0, s.peerGone, nil
+		return 0, nil, s.peerGone
 	}
 	n = min(len(p), memoryWindow-len(s.buf))
 	if n > 0 {
 		s.buf = append(s.buf, p[:n]...)
 		s.notifyLocked()
 	}
-	return n, nil, s.changed
+	return n, s.changed, nil
 }
 
 // memoryConn is one end of a connection.
@@ -108,7 +108,7 @@ func (c *memoryConn) Read(p []byte) (int, error) {
 			return 0, c.fail("read", os.ErrDeadlineExceeded)
 		default:
 		}
-		n, err, done, wait := c.in.tryRead(p)
+		n, done, wait, err := c.in.tryRead(p)
 		if done {
 			return n, err // io.EOF stays bare, as readers expect it
 		}
@@ -133,7 +133,7 @@ func (c *memoryConn) Write(p []byte) (int, error) {
 			return total, c.fail("write", os.ErrDeadlineExceeded)
 		default:
 		}
-		n, err, wait := c.out.tryWrite(p[total:])
+		n, wait, err := c.out.tryWrite(p[total:])
 		if total += n; err != nil {
 			return total, c.fail("write", err)
 		}

@@ -165,10 +165,12 @@ func (p *Pool) get(ctx context.Context, addr string) (*Conn, error) {
 	}
 }
 
+// leastBusy is the connection with the least in flight; broken ones are dropped, their goroutines have ended.
 func (pr *peer) leastBusy() *Conn {
 	var best *Conn
+	pr.conns = slices.DeleteFunc(pr.conns, func(c *Conn) bool { return !c.alive() })
 	for _, c := range pr.conns {
-		if c.alive() && (best == nil || c.inFlight() < best.inFlight()) {
+		if best == nil || c.inFlight() < best.inFlight() {
 			best = c
 		}
 	}
