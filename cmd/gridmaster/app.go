@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/master"
+)
+
+// Exit statuses.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// errUsage marks errors of the command line.
+var errUsage = errors.New("see gridmaster --help")
+
+// run is the whole program; it returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	app := newApp(stdout, stderr)
+	err := app.RunContext(ctx, args)
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintf(stderr, "gridmaster: %s\n", oneLine(err))
+	if errors.Is(err, errUsage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// oneLine joins an error's lines: whoever starts a master reads one.
+func oneLine(err error) string { return strings.Join(strings.Split(err.Error(), "\n"), "; ") }
+
+func newApp(stdout, stderr io.Writer) *cli.App {
+	defaults := master.DefaultConfig()
+	return &cli.App{
+		Name:        "gridmaster",
+		Usage:       "run one master of a Sutra Grid",
+		Writer:      stdout,
+		ErrWriter:   stderr,
+		HideVersion: true,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "id", EnvVars: []string{"GRID_ID"}, Usage: "this master's id in --peers, for example master-1"},
+			&cli.StringFlag{Name: "data", EnvVars: []string{"GRID_DATA"}, Usage: "data directory"},
+			&cli.StringFlag{Name: "peers", EnvVars: []string{"GRID_PEERS"}, Usage: "all masters, the same list on each: `id=host:raft/http/grid,…`"},
+			&cli.BoolFlag{Name: "bootstrap", EnvVars: []string{"GRID_BOOTSTRAP"}, Usage: "with an empty data directory: form a new grid with the peers"},
+			&cli.UintFlag{Name: "shards", EnvVars: []string{"GRID_SHARDS"}, Value: uint(defaults.Shards), Usage: "shards of a new grid"},
+			&cli.UintFlag{Name: "replicas", EnvVars: []string{"GRID_REPLICAS"}, Value: uint(defaults.Replicas), Usage: "replicas per shard of a new grid: 1, 3 or 5"},
+			&cli.StringFlag{Name: "event-sink", EnvVars: []string{"GRID_EVENT_SINK"}, Usage: "`host:port` of a new grid's event storage"},
+			&cli.StringFlag{Name: "listen-raft", EnvVars: []string{"GRID_LISTEN_RAFT"}, Usage: "listen on `host:port` instead of the address in --peers"},
+			&cli.StringFlag{Name: "listen-http", EnvVars: []string{"GRID_LISTEN_HTTP"}, Usage: "listen on `host:port` instead of the address in --peers"},
+			&cli.StringFlag{Name: "listen-grid", EnvVars: []string{"GRID_LISTEN_GRID"}, Usage: "listen on `host:port` instead of the address in --peers"},
+		},
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usage(err) },
+		ExitErrHandler: func(*cli.Context, error) {},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usage(fmt.Errorf("unexpected argument %q", c.Args().First()))
+			}
+			cfg, err := configOf(c, slog.New(slog.NewTextHandler(stderr, nil)))
+			if err != nil {
+				return usage(err)
+			}
+			return serve(c.Context, cfg)
+		},
+	}
+}
+
+func usage(err error) error { return fmt.Errorf("%w; %w", err, errUsage) }
+
+func configOf(c *cli.Context, log *slog.Logger) (master.Config, error) {
+	peers, err := master.ParsePeers(c.String("peers"))
+	if err != nil {
+		return master.Config{}, err
+	}
+	cfg := master.DefaultConfig()
+	cfg.ID, cfg.Dir, cfg.Peers = event.MasterID(c.String("id")), c.String("data"), peers
+	cfg.Bootstrap = c.Bool("bootstrap")
+	cfg.Shards, cfg.Replicas, cfg.EventSink = narrow(c.Uint("shards")), narrow(c.Uint("replicas")), c.String("event-sink")
+	cfg.ListenRaft, cfg.ListenHTTP, cfg.ListenGrid = c.String("listen-raft"), c.String("listen-http"), c.String("listen-grid")
+	cfg.Log = log.With("master", string(cfg.ID))
+	return cfg, cfg.Validate()
+}
+
+// serve runs the master until ctx ends or it fails for good.
+func serve(ctx context.Context, cfg master.Config) error {
+	m, err := master.Open(ctx, cfg)
+	if err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+			return nil // told to stop while it waited for its peers
+		}
+		return err
+	}
+	if err := announce(m.GridAddr()); err != nil {
+		return errors.Join(err, m.Close())
+	}
+	select {
+	case <-ctx.Done():
+	case <-m.Done():
+	}
+	return errors.Join(m.Err(), m.Close())
+}
+
+// announce writes "ready <address>" to file descriptor 3 when the starter asked for it with GRID_READY_FD=3.
+func announce(address string) error {
+	if os.Getenv("GRID_READY_FD") != "3" {
+		return nil
+	}
+	f := os.NewFile(3, "ready")
+	if f == nil {
+		return errors.New("announce readiness: GRID_READY_FD=3, but file descriptor 3 is not open")
+	}
+	_, err := fmt.Fprintf(f, "ready %s\n", address)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("announce readiness: %w", err)
+	}
+	return nil
+}
+
+// narrow keeps a number that is far too large too large for validation to refuse.
+func narrow(n uint) uint32 { return uint32(min(n, math.MaxUint32)) }

@@ -1,0 +1,144 @@
+package master
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/fsm"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// Bounds of an agent's record; the whole event must stay below 64 KiB.
+const (
+	maxName   = 512 // bytes of any id, name, address or version
+	maxLabels = 100
+)
+
+// agents is what agents ask of a master, over either protocol.
+type agents struct {
+	gridID   string
+	proposer *proposer
+	reads    *reads
+}
+
+// Register adds or renews an agent's record; it answers when that is committed.
+func (a *agents) Register(ctx context.Context, r *transport.RegisterAgent, actor string) (*transport.RegisterAgentOk, error) {
+	if err := checkRegistration(r); err != nil {
+		return nil, err
+	}
+	if r.GridID != "" && r.GridID != a.gridID {
+		return nil, &event.Error{Kind: event.KindRefused, Op: "register " + string(r.AgentID),
+			Message: fmt.Sprintf("it belongs to grid %s, this is grid %s; give it this grid's masters or an empty data directory", r.GridID, a.gridID)}
+	}
+	answer, err := a.proposer.decide(ctx, actor, event.AgentRegistered{AgentID: r.AgentID, Hostname: r.Hostname,
+		Platform: r.Platform, AgentEndpoint: r.AgentEndpoint, MaxStorageNodes: r.MaxStorageNodes, Version: r.Version,
+		Zone: r.Zone, Labels: r.Labels, StoreID: r.StoreID})
+	if err != nil {
+		return nil, err
+	}
+	return &transport.RegisterAgentOk{GridID: a.gridID, Seq: answer.Seq}, nil
+}
+
+// Heartbeat reports an agent's state; it answers when that is committed.
+func (a *agents) Heartbeat(ctx context.Context, h *transport.Heartbeat, actor string) (*transport.HeartbeatOk, error) {
+	if err := checkName("agent_id", string(h.AgentID), true); err != nil {
+		return nil, err
+	}
+	answer, err := a.proposer.Propose(ctx, event.Command{Actor: actor, Type: event.TypeAgentHeartbeat,
+		Body: event.AgentHeartbeat{AgentID: h.AgentID, StorageNodeCount: h.StorageNodeCount, Load: h.Load, Nodes: h.Nodes}})
+	if err == nil && answer.Err != nil {
+		err = answer.Err
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &transport.HeartbeatOk{Seq: answer.Seq}, nil
+}
+
+// Unregister removes an agent that runs nothing.
+func (a *agents) Unregister(ctx context.Context, u *transport.UnregisterAgent, actor string) (*transport.UnregisterAgentOk, error) {
+	answer, err := a.proposer.decide(ctx, actor, event.AgentUnregistered{AgentID: u.AgentID, Reason: u.Reason})
+	if err != nil {
+		return nil, err
+	}
+	return &transport.UnregisterAgentOk{Seq: answer.Seq}, nil
+}
+
+// List is a linearizable read of all agents.
+func (a *agents) List(ctx context.Context) (*transport.ListAgentsOk, error) {
+	s, err := a.reads.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &transport.ListAgentsOk{Agents: agentRecords(s), Seq: s.Seq(), Epoch: s.ShardMap().Epoch}, nil
+}
+
+// Get is a linearizable read of one agent.
+func (a *agents) Get(ctx context.Context, id event.AgentID) (*transport.GetAgentOk, error) {
+	s, err := a.reads.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	agent := s.Agent(id)
+	if agent == nil {
+		return nil, &event.Error{Kind: event.KindNotFound, Op: "get agent", Message: fmt.Sprintf("agent %q is not registered", id)}
+	}
+	return &transport.GetAgentOk{Agent: agentRecord(s, agent), Seq: s.Seq(), Epoch: s.ShardMap().Epoch}, nil
+}
+
+// Nodes is a linearizable read of all storage nodes.
+func (a *agents) Nodes(ctx context.Context) (*transport.ListNodesOk, error) {
+	s, err := a.reads.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &transport.ListNodesOk{Nodes: nodeRecords(s), Seq: s.Seq(), Epoch: s.ShardMap().Epoch}, nil
+}
+
+// decide proposes one event under a request id of its own, so that it happens once however often it is passed on, and turns a
+// refusal into an error.
+func (p *proposer) decide(ctx context.Context, actor string, body event.Body) (fsm.Answer, error) {
+	cmd := event.Command{Issued: time.Now().UnixMicro(), Actor: actor, Type: body.Type(), Body: body}
+	rand.Read(cmd.RequestID[:])
+	answer, err := p.Propose(ctx, cmd)
+	if err == nil && answer.Err != nil {
+		err = answer.Err
+	}
+	return answer, err
+}
+
+func checkRegistration(r *transport.RegisterAgent) error {
+	for _, f := range []struct {
+		name, value string
+		required    bool
+	}{
+		{"agent_id", string(r.AgentID), true}, {"hostname", r.Hostname, false}, {"platform", r.Platform, false},
+		{"agent_endpoint", r.AgentEndpoint, false}, {"version", r.Version, false}, {"zone", r.Zone, false}, {"store_id", r.StoreID, false},
+	} {
+		if err := checkName(f.name, f.value, f.required); err != nil {
+			return err
+		}
+	}
+	if len(r.Labels) > maxLabels {
+		return &event.Error{Kind: event.KindTooLarge, Message: fmt.Sprintf("labels: %d given, at most %d are kept", len(r.Labels), maxLabels)}
+	}
+	for k, v := range r.Labels {
+		if len(k)+len(v) > maxName {
+			return &event.Error{Kind: event.KindTooLarge, Message: fmt.Sprintf("label %.32q: %d bytes with its value, at most %d are kept", k, len(k)+len(v), maxName)}
+		}
+	}
+	return nil
+}
+
+func checkName(name, value string, required bool) error {
+	if value == "" && required {
+		return &event.Error{Kind: event.KindInvalid, Message: name + ": missing"}
+	}
+	if len(value) > maxName {
+		return &event.Error{Kind: event.KindTooLarge, Message: fmt.Sprintf("%s: %d bytes, at most %d are kept", name, len(value), maxName)}
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/client"
+	"github.com/sutra-grid/sutra-grid/fsm"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/datadir"
+	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
+	"github.com/sutra-grid/sutra-grid/master/feed"
+	"github.com/sutra-grid/sutra-grid/master/gateway"
+	"github.com/sutra-grid/sutra-grid/master/txn"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// groupID names the masters' raft group in handshakes and checksums.
+const groupID = "masters"
+
+// takerContact is how recent the contact with a master must be to hand leadership to it.
+const takerContact = time.Second
+
+// core is a master that is part of a grid: everything behind its ports.
+type core struct {
+	cfg      Config
+	founding Founding
+	replica  *replica
+	group    *raftgroup.Group
+	leading  *leading
+	proposer *proposer
+	reads    *reads
+	agents   *agents
+	watches  *watches
+	txns     *txn.Coordinator
+	gateway  *gateway.Gateway
+	shipper  *feed.Shipper
+	table    dispatch
+	undo     closers
+}
+
+// surroundings is what a core stands in.
+type surroundings struct {
+	dir      *datadir.Dir
+	founding Founding
+	raft     net.Listener // connections with the raft preface
+	pool     *transport.Pool
+	stats    *stats
+	fatal    func(error)
+}
+
+// openCore assembles a master on the stores that formation made.
+func openCore(cfg Config, in surroundings) (*core, error) {
+	c := &core{cfg: cfg, founding: in.founding}
+	if err := c.open(in); err != nil {
+		return nil, errors.Join(err, c.undo.run())
+	}
+	return c, nil
+}
+
+func (c *core) open(in surroundings) error {
+	if there, err := datadir.Exists(in.dir.Path("outbox")); err != nil || !there {
+		return errors.Join(fmt.Errorf("the outbox %s is gone; it is never made again: restore the directory, or replace this master", in.dir.Path("outbox")), err)
+	}
+	outbox, err := openOutbox(in.dir, c.cfg.Log, in.fatal)
+	if err != nil {
+		return err
+	}
+	c.undo.add(outbox.Close)
+	c.replica = &replica{machine: fsm.NewMachine(), outbox: outbox, fatal: in.fatal, log: c.cfg.Log}
+
+	ready := make(chan struct{})
+	lead := &leader{cfg: c.cfg, founding: c.founding, replica: c.replica, clock: machineClock(), ready: ready, log: c.cfg.Log}
+	if err := c.openGroup(in, lead); err != nil {
+		return err
+	}
+
+	c.leading = &leading{self: c.cfg.ID, peers: c.cfg.Peers, group: c.group, limit: c.cfg.Limits.Request}
+	c.proposer = &proposer{leading: c.leading, group: c.group, pool: in.pool, beats: newBacklog(), stats: in.stats}
+	rounds := newRounds(in.pool)
+	c.undo.add(func() error { rounds.wait(); return nil })
+	c.reads = &reads{leading: c.leading, group: c.group, pool: in.pool, view: c.replica.View, rounds: rounds}
+	c.agents = &agents{gridID: c.founding.GridID, proposer: c.proposer, reads: c.reads}
+	c.watches = &watches{view: c.replica.View, mapped: &c.replica.mapped, fleet: &c.replica.fleet, outbox: outbox,
+		group: c.group, keepAlive: c.cfg.Limits.KeepAlive}
+	if err := c.openShards(); err != nil {
+		return err
+	}
+	c.shipper = feed.NewShipper(feed.ShipperConfig{Outbox: outbox, View: c.replica.View, Changed: c.replica.Changed,
+		Propose: c.proposer.Here, Pool: in.pool, Log: c.cfg.Log})
+	c.table = c.routes()
+	c.staff(lead, in)
+	close(ready)
+	return nil
+}
+
+func openOutbox(dir *datadir.Dir, log *slog.Logger, fatal func(error)) (*feed.Outbox, error) {
+	o := feed.DefaultOutboxOptions()
+	o.Log, o.Fatal = log, fatal
+	return feed.OpenOutbox(dir.Path("outbox"), o)
+}
+
+// openGroup starts raft: from here on Apply and the leader's work may run.
+func (c *core) openGroup(in surroundings, lead *leader) error {
+	host := raftgroup.NewHost(in.raft, raftgroup.HostConfig{GridID: c.founding.GridID, Incarnation: c.founding.Incarnation, Log: c.cfg.Log})
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := host.Serve(context.Background()); err != nil {
+			in.fatal(fmt.Errorf("take raft connections: %w", err))
+		}
+	}()
+	c.undo.add(func() error { err := host.Close(); <-served; return err })
+	group, err := raftgroup.Open(raftgroup.Config{
+		GroupID: groupID, LocalID: c.founding.Replica, Dir: in.dir.Path("raft"),
+		Host: host, Network: c.cfg.Network, TLS: c.cfg.ClientTLS, Addresses: c.raftAddress,
+		Timeouts: c.cfg.Raft.Timeouts, FSM: c.replica, Lead: lead.Run, Level: c.level,
+		SnapshotThreshold: c.cfg.Raft.SnapshotThreshold, TrailingLogs: c.cfg.Raft.TrailingLogs, SegmentBytes: c.cfg.Raft.SegmentBytes,
+		Fatal: in.fatal, Log: c.cfg.Log, Now: lead.clock.Now,
+	})
+	if err != nil {
+		return err
+	}
+	c.group = group
+	c.undo.add(group.Close)
+	return nil
+}
+
+// openShards makes the way to the shards: a client that routes by this master's own map, the coordinator and the gateway.
+func (c *core) openShards() error {
+	var shards *client.Client
+	c.txns = txn.New(txn.Config{Self: c.cfg.ID, Propose: c.proposer.Propose, View: c.replica.View, Log: c.cfg.Log,
+		Shards: shardsFunc(func(ctx context.Context, id event.ShardID, r client.ShardRequest) (*transport.RoutedOk, error) {
+			return shards.Shard(ctx, id, r)
+		})})
+	shards, err := client.New(client.Config{Network: c.cfg.Network, TLS: c.cfg.ClientTLS, Txn: c.txns.Run, Log: c.cfg.Log,
+		Map: gateway.LocalMap(c.replica.View, c.replica.mapped.Changed)})
+	if err != nil {
+		return errors.Join(err, c.txns.Close())
+	}
+	c.undo.add(shards.Close)
+	c.undo.add(c.txns.Close)
+	c.gateway = gateway.New(gateway.Config{Client: shards})
+	return nil
+}
+
+// staff gives the leader what it works with.
+func (c *core) staff(lead *leader, in surroundings) {
+	lead.proposer = c.proposer
+	lead.confirm = func(ctx context.Context) error { _, _, err := c.group.ReadIndex(ctx); return err }
+	lead.contacts = c.contacts
+	lead.sweep, lead.ship = c.txns.Sweep, c.shipper.Run
+	lead.members = &members{self: c.cfg.ID, peers: c.cfg.Peers, servers: c.founding.Servers, view: c.replica.View, log: c.cfg.Log,
+		greet: greeter(in.pool), propose: lead.record, known: map[event.MasterID]bool{}}
+}
+
+func (c *core) raftAddress(id event.ReplicaID) (string, error) {
+	peer, listed := c.cfg.Peers.Find(event.MasterID(id.Owner()))
+	if !listed {
+		return "", fmt.Errorf("master %s is not in the list of peers", id)
+	}
+	return peer.Raft, nil
+}
+
+// level is what new entries record; before the first event it is what this binary supports.
+func (c *core) level() uint32 {
+	if level := c.replica.View().Level(); level > 0 {
+		return level
+	}
+	return fsm.SupportedLevel
+}
+
+// contacts is what the leader knows of the other masters.
+func (c *core) contacts() []contact {
+	s := c.replica.View()
+	var contacts []contact
+	for _, p := range c.group.Peers() {
+		if p.ID == c.founding.Replica {
+			continue
+		}
+		id := event.MasterID(p.ID.Owner())
+		m := s.Master(id)
+		contacts = append(contacts, contact{id: id, last: p.LastContact, unreachable: m != nil && m.Unreachable})
+	}
+	return contacts
+}
+
+// handOver gives leadership to another master, if this one has it and another one can be reached. Without a taker the others
+// elect one by themselves a little later, so a failure is no reason not to stop.
+func (c *core) handOver() {
+	if !c.group.IsLeader() || !c.hasTaker() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Limits.Drain)
+	defer cancel()
+	if err := c.group.TransferLeadership(ctx); err != nil {
+		c.cfg.Log.Warn("leadership not handed over", "err", err)
+	}
+}
+
+func (c *core) hasTaker() bool {
+	for _, other := range c.contacts() {
+		if time.Since(other.last) < takerContact {
+			return true
+		}
+	}
+	return false
+}
+
+// Close stops the core in the reverse order of its assembly.
+func (c *core) Close() error { return c.undo.run() }
+
+// written is the contract of the reply to a committed write.
+func (c *core) written(seq uint64) contract {
+	return contract{Seq: seq, Epoch: c.replica.View().Epoch().Seq}
+}
+
+// shardsFunc is a txn.Shards from a function.
+type shardsFunc func(ctx context.Context, id event.ShardID, r client.ShardRequest) (*transport.RoutedOk, error)
+
+// Shard implements txn.Shards.
+func (f shardsFunc) Shard(ctx context.Context, id event.ShardID, r client.ShardRequest) (*transport.RoutedOk, error) {
+	return f(ctx, id, r)
+}
+
+// greeter sends greetings over a pool.
+func greeter(pool *transport.Pool) func(ctx context.Context, address string, hello *transport.MasterHello) (*transport.MasterHelloOk, error) {
+	return func(ctx context.Context, address string, hello *transport.MasterHello) (*transport.MasterHelloOk, error) {
+		return transport.Call[transport.MasterHelloOk](ctx, pool, address, hello)
+	}
+}

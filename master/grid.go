@@ -1,0 +1,150 @@
+package master
+
+import (
+	"context"
+	"reflect"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// dispatch is the table of the grid protocol: message type → handler. What is not in it belongs to the storage protocol, and
+// to the gateway.
+type dispatch map[reflect.Type]func(ctx context.Context, s *transport.Session, req any) (any, error)
+
+// on adds the handler of requests of type T.
+func on[T any](d dispatch, handle func(ctx context.Context, req *T) (any, error)) {
+	d[reflect.TypeFor[*T]()] = func(ctx context.Context, _ *transport.Session, req any) (any, error) {
+		return handle(ctx, req.(*T))
+	}
+}
+
+// onStream adds the handler of a stream: its messages go through the session, and its end is always an error.
+func onStream[T any](d dispatch, handle func(ctx context.Context, to sender, req *T) error) {
+	d[reflect.TypeFor[*T]()] = func(ctx context.Context, s *transport.Session, req any) (any, error) {
+		return nil, handle(ctx, s, req.(*T))
+	}
+}
+
+// reply makes a handler's typed result the untyped one, without turning a nil pointer into a reply.
+func result[T any](ok *T, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return ok, nil
+}
+
+// routes is the one table of what a master answers on its grid port, beside the storage protocol.
+func (c *core) routes() dispatch {
+	d := dispatch{}
+	const actor = "grid"
+	on(d, func(ctx context.Context, r *transport.RegisterAgent) (any, error) {
+		return result(c.agents.Register(ctx, r, string(r.AgentID)))
+	})
+	on(d, func(ctx context.Context, r *transport.Heartbeat) (any, error) {
+		return result(c.agents.Heartbeat(ctx, r, string(r.AgentID)))
+	})
+	on(d, func(ctx context.Context, r *transport.UnregisterAgent) (any, error) {
+		return result(c.agents.Unregister(ctx, r, actor))
+	})
+	on(d, func(ctx context.Context, r *transport.ListAgents) (any, error) { return result(c.agents.List(ctx)) })
+	on(d, func(ctx context.Context, r *transport.GetAgent) (any, error) {
+		return result(c.agents.Get(ctx, r.AgentID))
+	})
+	on(d, func(ctx context.Context, r *transport.ListNodes) (any, error) { return result(c.agents.Nodes(ctx)) })
+	on(d, func(ctx context.Context, r *transport.RaftPeers) (any, error) { return result(c.peers(ctx, r)) })
+	on(d, func(ctx context.Context, r *transport.GetShardMap) (any, error) { return result(c.shardMap(ctx)) })
+	on(d, func(ctx context.Context, r *transport.EmitEvents) (any, error) { return result(c.emit(ctx, r)) })
+	on(d, func(ctx context.Context, r *transport.Propose) (any, error) { return result(c.propose(ctx, r)) })
+	on(d, func(ctx context.Context, r *transport.Forward) (any, error) {
+		return result(c.proposer.Forwarded(ctx, r))
+	})
+	on(d, func(ctx context.Context, r *transport.ReadIndex) (any, error) { return result(c.readIndex(ctx, r)) })
+	on(d, func(ctx context.Context, r *transport.ListEvents) (any, error) { return result(c.listEvents(ctx, r)) })
+	on(d, func(ctx context.Context, r *transport.TxnOutcome) (any, error) { return result(c.txnOutcome(ctx, r)) })
+	on(d, func(ctx context.Context, r *transport.AssociationType) (any, error) {
+		return result(c.associationType(ctx, r))
+	})
+	on(d, func(ctx context.Context, r *transport.AssociationTypes) (any, error) {
+		return result(c.associationTypes(ctx))
+	})
+	onStream(d, c.watches.ShardMap)
+	onStream(d, c.watches.Assignments)
+	onStream(d, c.watches.Events)
+	return d
+}
+
+// Handle answers one request of either protocol.
+func (c *core) Handle(ctx context.Context, s *transport.Session, req any) (any, error) {
+	if handle, ours := c.table[reflect.TypeOf(req)]; ours {
+		return handle(ctx, s, req)
+	}
+	return c.gateway.Handle(ctx, s, req)
+}
+
+// readIndex answers another master's reader.
+func (c *core) readIndex(ctx context.Context, r *transport.ReadIndex) (*transport.ReadIndexOk, error) {
+	index, term, err := c.reads.Index(ctx, r.Hops)
+	if err != nil {
+		return nil, err
+	}
+	return &transport.ReadIndexOk{Index: index, Term: term}, nil
+}
+
+func (c *core) shardMap(ctx context.Context) (*transport.ShardMapOk, error) {
+	s, err := c.reads.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return shardMapOk(s), nil
+}
+
+// associationType finds a name's number; the log gives one to a name that has none. A number never changes, so this master's
+// own state is good enough to find it in.
+func (c *core) associationType(ctx context.Context, r *transport.AssociationType) (*transport.AssociationTypeOk, error) {
+	if number, known := c.replica.View().AssociationType(r.Name); known {
+		return &transport.AssociationTypeOk{Number: number}, nil
+	}
+	if err := checkName("name", r.Name, true); err != nil {
+		return nil, err
+	}
+	answer, err := c.proposer.decide(ctx, "grid", event.AssociationTypeAdded{Name: r.Name})
+	if err != nil {
+		return nil, err
+	}
+	return &transport.AssociationTypeOk{Number: uint32(answer.Value)}, nil
+}
+
+func (c *core) associationTypes(ctx context.Context) (*transport.AssociationTypesOk, error) {
+	s, err := c.reads.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ok := &transport.AssociationTypesOk{}
+	for _, t := range s.AssociationTypes() {
+		ok.Names, ok.Numbers = append(ok.Names, t.Name), append(ok.Numbers, t.Number)
+	}
+	return ok, nil
+}
+
+// txnOutcome is decided by the leader, so that "undecided" becomes "aborted" at once.
+func (c *core) txnOutcome(ctx context.Context, r *transport.TxnOutcome) (ok *transport.TxnOutcomeOk, err error) {
+	err = c.leading.Do(ctx, errand{
+		what: "settle transaction " + r.TxnID.String(),
+		safe: true,
+		local: func(ctx context.Context) (err error) {
+			ok, err = c.txns.Outcome(ctx, r)
+			return err
+		},
+		remote: func(ctx context.Context, address string) (err error) {
+			if r.Hops >= maxHops {
+				return passedOn("settle transaction", address)
+			}
+			next := *r
+			next.Hops++
+			ok, err = transport.Call[transport.TxnOutcomeOk](ctx, c.proposer.pool, address, &next)
+			return err
+		},
+	})
+	return ok, err
+}

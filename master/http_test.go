@@ -1,0 +1,107 @@
+package master
+
+import (
+	"bytes"
+	"flag"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+)
+
+var rewrite = flag.Bool("rewrite", false, "rewrite golden files")
+
+// volatile matches what differs from run to run.
+var volatile = []struct {
+	re   *regexp.Regexp
+	with string
+}{
+	{regexp.MustCompile(`"grid_id":"[^"]*"`), `"grid_id":"GRID"`},
+	{regexp.MustCompile(`"leader":"master-[1-3]"`), `"leader":"MASTER"`},
+	{regexp.MustCompile(`"leader":(true|false),"match_index":[1-9]\d*`), `"leader":BOOL,"match_index":N`},
+	{regexp.MustCompile(`"(seq|epoch|last_heartbeat)":[1-9]\d*`), `"$1":N`},
+	{regexp.MustCompile(`master-[1-3]/[0-9a-f]+`), `MASTER`},
+}
+
+// TestHTTP holds the shapes of all routes, and that headers state what the bodies do.
+func TestHTTP(t *testing.T) {
+	c := newCluster(t, nil)
+	c.start(c.ids()...)
+	_, followers := c.leader()
+	awaitFounded(c)
+	var out bytes.Buffer
+	for _, r := range []struct{ method, path, body string }{
+		{"GET", "/api/agents", ""},
+		{"POST", "/api/agents/register", `{"agent_id":"agent-1","hostname":"h","platform":"linux","max_storage_nodes":2,"version":"1","agent_endpoint":"h:8001","zone":"z","labels":{"k":"v"},"more":1}`},
+		{"POST", "/api/agents/register", `{"agent_id":"agent-2","hostname":"h","platform":"linux","max_storage_nodes":0,"version":"1","agent_endpoint":"h:8002"}`},
+		{"POST", "/api/agents/heartbeat", `{"agent_id":"agent-1","storage_node_count":1,"timestamp":1700000000,"load":{"cpu":0.5,"memory_mb":100,"disk_mb":200}}`},
+		{"POST", "/api/agents/heartbeat", `{"agent_id":"agent-1","storage_node_count":2,"timestamp":"2026-10-18T02:20:00Z"}`},
+		{"GET", "/api/agents", ""},
+		{"GET", "/api/agents/agent-1", ""},
+		{"GET", "/api/agents/agent-9", ""},
+		{"GET", "/api/health", ""},
+		{"POST", "/api/agents/heartbeat", `{"agent_id":"agent-9","storage_node_count":1}`},
+		{"POST", "/api/agents/register", `{"hostname":"h"}`},
+		{"POST", "/api/agents/register", `{"agent_id":"node-1"}`},
+		{"POST", "/api/agents/register", `{"agent_id":`},
+		{"POST", "/api/agents/register", `{"agent_id":"` + strings.Repeat("a", 600) + `"}`},
+		{"POST", "/api/agents/register", `{"agent_id":"` + strings.Repeat("a", maxHTTPBody) + `"}`},
+		{"GET", "/api/unknown", ""},
+		{"DELETE", "/api/agents", ""},
+	} {
+		status, header, body := c.http(followers[0], r.method, r.path, r.body)
+		checkContract(t, r.path, header, body)
+		text := string(body)
+		for _, v := range volatile {
+			text = v.re.ReplaceAllString(text, v.with)
+		}
+		out.WriteString(r.method + " " + r.path + " " + r.body[:min(len(r.body), 60)] + "\n" + http.StatusText(status) + " " + header.Get("X-Grid-Read-Mode") + "\n" + text + "\n")
+	}
+	const golden = "testdata/http.golden"
+	if *rewrite {
+		if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(out.Bytes(), want) {
+		t.Errorf("routes answer\n%s\nwant (testdata/http.golden; -rewrite renews it)\n%s", out.Bytes(), want)
+	}
+	status, _, metrics := c.http(followers[0], "GET", "/metrics", "")
+	for _, name := range []string{"grid_raft_term", "grid_raft_leader 0", "grid_seq", "grid_feed_lag_events 0", "grid_agents 2", `grid_proposals_total{result="refused"}`,
+		`grid_http_requests_total{class="4xx",route="POST /api/agents/register"} 5`} {
+		if status != http.StatusOK || !strings.Contains(string(metrics), name) {
+			t.Errorf("/metrics (%d) does not say %s", status, name)
+		}
+	}
+}
+
+// awaitFounded waits until the leader's first events are in, so that the level is settled.
+func awaitFounded(c *cluster) {
+	c.feed("master-1", 1, until(event.TypeShardMapCreated, 1))
+}
+
+// checkContract: the headers say what the body says.
+func checkContract(t *testing.T, path string, header http.Header, body []byte) {
+	t.Helper()
+	if header.Get("Content-Type") != "application/json" {
+		t.Errorf("%s: content type %q", path, header.Get("Content-Type"))
+	}
+	said := decode[struct {
+		Seq, Epoch *uint64
+		ReadMode   string `json:"read_mode"`
+		Error      string
+	}](t, body)
+	if said.Error != "" {
+		return
+	}
+	if said.Seq == nil || said.Epoch == nil || header.Get("X-Grid-Seq") != decimal(*said.Seq) || header.Get("X-Grid-Epoch") != decimal(*said.Epoch) || header.Get("X-Grid-Read-Mode") != said.ReadMode {
+		t.Errorf("%s: headers %v, body %s", path, header, body)
+	}
+}

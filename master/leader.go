@@ -1,0 +1,151 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/fsm"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+)
+
+// loopPause is the wait before a leader loop that failed begins again.
+const loopPause = time.Second
+
+// leader is what the leading replica does beside answering. All of it runs under the context of one term, and proposes on
+// this replica only: what a deposed leader still wants is refused by the log.
+type leader struct {
+	cfg      Config
+	founding Founding
+	replica  *replica
+	proposer *proposer
+	confirm  func(ctx context.Context) error // this replica leads now
+	members  *members
+	contacts func() []contact
+	sweep    func(ctx context.Context) error
+	ship     func(ctx context.Context) error
+	clock    *logClock
+	ready    <-chan struct{} // closed when everything above is there
+	log      *slog.Logger
+}
+
+// office is one term of a leader.
+type office struct {
+	*leader
+	term    uint64
+	started time.Time
+	frozen  gate // shut while too many agents went silent at once
+}
+
+// Run does the leader's work until the term ends.
+func (l *leader) Run(ctx context.Context, term uint64) {
+	select {
+	case <-l.ready:
+	case <-ctx.Done():
+		return
+	}
+	o := &office{leader: l, term: term, started: time.Now()}
+	l.clock.TakeOffice(l.replica.View().Time())
+	l.log.Info("leading", "term", term)
+	o.keep(ctx, "found", o.found)
+	var wg sync.WaitGroup
+	for _, loop := range []struct {
+		name string
+		run  func(ctx context.Context) error
+	}{
+		{"agents' health", o.watchAgents},
+		{"masters' reachability", o.watchMasters},
+		{"placement", o.reconcile},
+		{"transactions", l.sweep},
+		{"feed", l.ship},
+	} {
+		wg.Go(func() { o.keep(ctx, loop.name, loop.run) })
+	}
+	wg.Wait()
+	l.log.Info("leads no more", "term", term, "cause", context.Cause(ctx))
+}
+
+// keep runs a loop until it is done or the term is over; one that fails begins again.
+func (o *office) keep(ctx context.Context, name string, run func(ctx context.Context) error) {
+	for {
+		err := run(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		o.log.Error("leader work failed, begins again", "work", name, "term", o.term, "err", err)
+		if pause(ctx, loopPause) != nil {
+			return
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// found brings the grid's first events, as far as the state does not have them, and this term's.
+func (o *office) found(ctx context.Context) error {
+	s := o.replica.View()
+	if s.Seq() == 0 {
+		if err := o.record(ctx, event.IncarnationStarted{GridID: o.founding.GridID, Incarnation: o.founding.Incarnation,
+			Reason: "formed", Level: fsm.SupportedLevel}); err != nil {
+			return err
+		}
+	}
+	if err := o.members.Introduce(ctx); err != nil {
+		return err
+	}
+	if err := o.electedEvent(ctx); err != nil {
+		return err
+	}
+	s = o.replica.View()
+	if o.cfg.EventSink != "" && firstSink(s) == "" {
+		if err := o.record(ctx, event.SinkAdded{Sink: "events", Address: o.cfg.EventSink, Class: "grid"}); err != nil {
+			return err
+		}
+	}
+	if _, shards, _ := s.MapConfig(); shards == 0 {
+		return o.record(ctx, event.ShardMapCreated{Strategy: "hash", Shards: o.cfg.Shards, Replicas: o.cfg.Replicas})
+	}
+	return nil
+}
+
+func (o *office) electedEvent(ctx context.Context) error {
+	previous, term := o.replica.View().Leader()
+	if term >= o.term {
+		return nil
+	}
+	return o.record(ctx, event.LeaderElected{MasterID: o.cfg.ID, Term: o.term, Previous: previous})
+}
+
+// record proposes one event of the leader's own and expects it to be accepted.
+func (l *leader) record(ctx context.Context, body event.Body) error {
+	answer, err := l.proposer.Here(ctx, event.Command{Actor: string(l.cfg.ID), Type: body.Type(), Body: body})
+	if err == nil && answer.Err != nil {
+		err = answer.Err
+	}
+	return err
+}
+
+// note proposes what the leader saw. It is planned again from the state if it is refused or does not come through, so
+// neither ends the loop.
+func (o *office) note(ctx context.Context, body event.Body) bool {
+	err := o.record(ctx, body)
+	if err != nil && ctx.Err() == nil {
+		level := slog.LevelWarn
+		if errors.Is(err, &event.Error{Kind: event.KindConflict}) {
+			level = slog.LevelDebug // the state moved on meanwhile
+		}
+		o.log.Log(ctx, level, "event not recorded", "type", body.Type().String(), "err", err)
+	}
+	return err == nil
+}

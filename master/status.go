@@ -1,0 +1,92 @@
+package master
+
+import (
+	"context"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/fsm"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// The statuses of a master, as in ClusterStatus.
+const (
+	statusOK       = "ok"
+	statusNoLeader = "no_leader"
+	statusStarting = "starting"
+)
+
+// statusLimit is how long a status may wait for a leader: whoever asks wants to know that there is none.
+const statusLimit = 2 * time.Second
+
+// status is the body of GET /api/health. Before there is a core it says so.
+func (f *front) status(ctx context.Context) *transport.ClusterStatus {
+	if c := f.core.Load(); c != nil {
+		return c.status(ctx)
+	}
+	return &transport.ClusterStatus{Status: statusStarting, Level: fsm.Critical, Reason: "this master is starting", ReadMode: modeStale,
+		Masters: []transport.Peer{}, Shards: []transport.ShardHealth{}}
+}
+
+// status describes the grid from a linearizable read, or, without a leader, from what this master knows.
+func (c *core) status(ctx context.Context) *transport.ClusterStatus {
+	ctx, cancel := context.WithTimeout(ctx, statusLimit)
+	defer cancel()
+	status, mode := statusOK, modeLinearizable
+	s, err := c.reads.State(ctx)
+	if err != nil {
+		s, status, mode = c.replica.View(), statusNoLeader, modeStale
+	}
+	cluster := s.Cluster()
+	out := &transport.ClusterStatus{Status: status, Level: cluster.Level, Reason: cluster.Reason, GridID: c.founding.GridID,
+		TotalAgents: cluster.TotalAgents, HealthyAgents: cluster.HealthyAgents, TotalStorageNodes: cluster.TotalNodes,
+		RunningStorageNodes: cluster.RunningNodes, Shards: shardHealth(s), FeedLagEvents: feedLag(s), EventSink: firstSink(s),
+		Seq: s.Seq(), Epoch: s.Epoch().Seq, ReadMode: mode}
+	if status != statusOK {
+		out.Level, out.Reason = fsm.Critical, "no leader: "+err.Error()
+	}
+	if leader, _, known := c.group.Leader(); known {
+		out.Leader = event.MasterID(leader.Owner())
+	}
+	out.Masters = c.localPeers()
+	if status == statusOK {
+		if ok, err := c.peers(ctx, &transport.RaftPeers{}); err == nil {
+			out.Masters = ok.Peers
+		}
+	}
+	return out
+}
+
+// peers lists the masters as the leader sees them: only it knows how far the others are.
+func (c *core) peers(ctx context.Context, r *transport.RaftPeers) (ok *transport.RaftPeersOk, err error) {
+	err = c.leading.Do(ctx, errand{
+		what: "list the masters",
+		safe: true,
+		local: func(context.Context) error {
+			ok = &transport.RaftPeersOk{Peers: c.localPeers()}
+			return nil
+		},
+		remote: func(ctx context.Context, address string) (err error) {
+			if r.Hops >= maxHops {
+				return passedOn("list the masters", address)
+			}
+			ok, err = transport.Call[transport.RaftPeersOk](ctx, c.proposer.pool, address, &transport.RaftPeers{Hops: r.Hops + 1})
+			return err
+		},
+	})
+	return ok, err
+}
+
+func (c *core) localPeers() []transport.Peer {
+	leader, _, _ := c.group.Leader()
+	peers := []transport.Peer{}
+	for _, p := range c.group.Peers() {
+		address, err := c.raftAddress(p.ID)
+		if err != nil {
+			address = "" // it is not in this master's list
+		}
+		peers = append(peers, transport.Peer{ID: event.MasterID(p.ID.Owner()), Address: address, Suffrage: string(p.Suffrage),
+			Leader: p.ID == leader, MatchIndex: p.MatchIndex})
+	}
+	return peers
+}
