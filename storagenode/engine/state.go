@@ -19,8 +19,9 @@ import (
 // state is what Apply keeps in memory beside the store. All of it follows from the store and is rebuilt from it.
 type state struct {
 	meta     meta
-	outcomes *btree.BTreeG[outcomeRef] // the request table's rows, in the order in which they are evicted
-	attempts *btree.BTreeG[attemptRef] // the ended attempts, in the order in which the horizon passes them
+	outcomes *btree.BTreeG[outcomeRef]    // the request table's rows, in the order in which they are evicted
+	requests map[event.RequestID]struct{} // the same by id: most requests are new, and asking the store costs more
+	attempts *btree.BTreeG[attemptRef]    // the ended attempts, in the order in which the horizon passes them
 
 	prepared map[event.TxnID]*Prepared // as the log has it
 	doubt    doubt                     // the same as readers see it
@@ -75,6 +76,7 @@ func newState() *state {
 	return &state{
 		outcomes: btree.NewBTreeGOptions(outcomeRef.less, options),
 		attempts: btree.NewBTreeGOptions(attemptRef.less, options),
+		requests: make(map[event.RequestID]struct{}),
 		prepared: make(map[event.TxnID]*Prepared),
 		doubt:    doubt{prepared: make(map[event.TxnID]*Prepared)},
 	}
@@ -231,6 +233,7 @@ func (s *state) loadOutcome(key, value []byte) error {
 		return err
 	}
 	s.outcomes.Set(outcomeRef{o.Issued, id})
+	s.requests[id] = struct{}{}
 	return nil
 }
 

@@ -282,6 +282,9 @@ func (a *applier) link(s side, op *transport.Op) error {
 
 // outcome looks up how a request ended.
 func (a *applier) outcome(id event.RequestID) (o outcome, found bool, err error) {
+	if _, known := a.requests[id]; !known {
+		return o, false, nil
+	}
 	a.key = outcomeKey(a.key[:0], id)
 	found, err = a.getRecord(a.key, &o)
 	return o, found, err
@@ -290,6 +293,7 @@ func (a *applier) outcome(id event.RequestID) (o outcome, found bool, err error)
 // putOutcome keeps how a request ended.
 func (a *applier) putOutcome(id event.RequestID, o outcome) error {
 	a.outcomes.Set(outcomeRef{o.Issued, id})
+	a.requests[id] = struct{}{}
 	a.key = outcomeKey(a.key[:0], id)
 	return a.putRecord(a.key, &o)
 }
@@ -303,6 +307,7 @@ func (a *applier) evict() error {
 			return nil
 		}
 		a.outcomes.PopMin()
+		delete(a.requests, ref.id)
 		a.meta.Forgotten = max(a.meta.Forgotten, ref.issued)
 		a.key = outcomeKey(a.key[:0], ref.id)
 		if err := a.deleteRow(a.key); err != nil {
