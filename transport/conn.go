@@ -369,13 +369,13 @@ func (c *Conn) deliver(msg any) bool {
 	}
 	c.sent[0] = nil
 	c.sent = c.sent[1:]
+	<-c.slots // w's token: this does not wait
 	if e, ok := msg.(*event.Error); ok {
 		w.end(nil, e)
 	} else {
 		w.end(msg, nil)
 	}
 	c.mu.Unlock()
-	<-c.slots
 	return true
 }
 
