@@ -30,7 +30,7 @@ type Spec struct {
 // Ready is what an instance says once it can be asked.
 type Ready struct {
 	Endpoint string // host:port
-	StoreID  string // of its data directory
+	StoreID  string // of its data directory; empty where there is none to tell
 }
 
 // Exit is how an instance ended.

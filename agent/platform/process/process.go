@@ -187,7 +187,7 @@ func (in *instance) awaitReady() {
 		text, err := os.ReadFile(in.spec.ReadyFile)
 		if line, _, whole := strings.Cut(string(text), "\n"); err == nil && whole {
 			var r platform.Ready
-			if n, _ := fmt.Sscanf(line, "ready %s %s", &r.Endpoint, &r.StoreID); n == 2 {
+			if n, _ := fmt.Sscanf(line, "ready %s %s", &r.Endpoint, &r.StoreID); n >= 1 {
 				in.notices <- platform.Notice{Ready: &r}
 			}
 			return
