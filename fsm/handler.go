@@ -67,7 +67,7 @@ var handlers = map[event.Type]handler{
 
 	event.TypeSpawnRequested: on(decideSpawnRequested, evolveSpawnRequested),
 	event.TypeSpawnSucceeded: health(on(decideSpawnSucceeded, evolveSpawnSucceeded)),
-	event.TypeSpawnFailed:    on(decideSpawnFailed, evolveSpawnFailed),
+	event.TypeSpawnFailed:    health(on(decideSpawnFailed, evolveSpawnFailed)),
 	event.TypeStopRequested:  health(on(decideStopRequested, evolveStopRequested)),
 	event.TypeStopSucceeded:  health(on(decideStopSucceeded, evolveStopSucceeded)),
 	event.TypeStopFailed:     on(decideStopFailed, evolveStopFailed),

@@ -150,19 +150,26 @@ func decideSpawnFailed(s *State, _ *event.Command, b event.SpawnFailed) verdict 
 	if n == nil {
 		return refused
 	}
-	if n.Status == NodeRunning || n.Status == NodeStopped {
-		return refuse(event.KindConflict, op, "%s is %s", n.ID, n.Status)
+	if n.Status == NodeStopped {
+		return refuse(event.KindConflict, op, "%s was stopped on request", n.ID)
 	}
 	return acceptFrom(n.Changed, b)
 }
 
+// evolveSpawnFailed: an agent that has lost its records, and cannot start a node that it ran before, says so with this.
 func evolveSpawnFailed(s *State, e *event.Envelope, b event.SpawnFailed) error {
 	n, err := s.nodeOf(e, b.NodeID)
 	if err != nil {
 		return err
 	}
 	n.LastError = b.Error
+	if n.Status != NodeRunning {
+		s.putNode(n)
+		return nil
+	}
+	n.Status, n.PID, n.Changed = NodeCrashed, 0, e.Seq
 	s.putNode(n)
+	s.refreshShardsOf(n.ID)
 	return nil
 }
 
@@ -204,6 +211,9 @@ func decideNodeRestarted(s *State, _ *event.Command, b event.NodeRestarted) verd
 	}
 	if len(b.Endpoint) > maxEndpoint {
 		return refuse(event.KindInvalid, op, "%s: the endpoint is too long", n.ID)
+	}
+	if n.StoreID == "" {
+		return refuse(event.KindConflict, op, "%s has never run: its first start is a spawn_succeeded", n.ID)
 	}
 	if v, ok := judgeStart(op, n, b.Start); !ok {
 		return v

@@ -125,6 +125,9 @@ func describeTxnAborted(e TxnAborted) string {
 }
 
 func describeTxnCompleted(e TxnCompleted) string {
+	if len(e.TxnIDs) == 0 {
+		return fmt.Sprintf("the transaction horizon moved to event %d", e.Horizon.Seq)
+	}
 	return fmt.Sprintf("%s finished on every shard", count(uint64(len(e.TxnIDs)), "transaction"))
 }
 
