@@ -349,6 +349,63 @@ func TestPoolRedialsOnce(t *testing.T) {
 	})
 }
 
+// TestPoolReplacesAConnectionUnderACall: a call that waits for its turn on a connection that breaks goes to a new one; those
+// that were sent say so. It runs in virtual time to see that all wait.
+func TestPoolReplacesAConnectionUnderACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := NewMemory()
+		l, err := n.Listen("s:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		kill := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for first := true; ; first = false {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				r := rawReader(c)
+				greet(c, r)
+				if first {
+					<-kill
+					_ = c.Close()
+					continue
+				}
+				wg.Go(func() {
+					for {
+						if _, _, err := r.next(); err != nil {
+							_ = c.Close()
+							return
+						}
+						_, _ = c.Write(frameOf(t, FlushOk{}))
+					}
+				})
+			}
+		})
+		p := NewPool(PoolConfig{Network: n, MaxPerPeer: 1})
+		var kinds sync.Map
+		for i := range maxInFlight + 5 {
+			wg.Go(func() {
+				_, err := p.Call(context.Background(), "s:1", &Flush{})
+				kinds.Store(i, kindOf(err))
+			})
+		}
+		synctest.Wait()
+		close(kill)
+		synctest.Wait()
+		count := map[event.Kind]int{}
+		kinds.Range(func(_, k any) bool { count[k.(event.Kind)]++; return true })
+		if count[event.KindUnknownOutcome] != maxInFlight || count[""] != 5 {
+			t.Errorf("%v", count)
+		}
+		_ = p.Close()
+		_ = l.Close()
+		wg.Wait()
+	})
+}
+
 func TestPoolClose(t *testing.T) {
 	both(t, func(t *testing.T, n Network) {
 		in := make(chan struct{}, 2)

@@ -53,6 +53,7 @@ func (c *serverConn) serve() {
 	err := c.readAll()
 	linger := c.lastWord(err)
 	c.lane.end() // waits until the replies are written
+	stop()       // lingering has a deadline of its own
 	c.cancel(errPeerGone)
 	c.lane.handlers.Wait()
 	if linger {
