@@ -251,12 +251,13 @@ type master struct {
 	g    *grid
 	view func() *fsm.State
 
-	mu   sync.Mutex
-	dead bool
-	fate func(message string) fate // of the next message; nil: all arrive
-	hits map[string]int            // of each label
-	kill func(label string, hit int) bool
-	late sync.WaitGroup // copies that are still on their way
+	mu      sync.Mutex
+	dead    bool
+	fate    func(message string) fate // of the next message; nil: all arrive
+	hits    map[string]int            // of each label
+	kill    func(label string, hit int) bool
+	refused int            // txn_completed that Apply refused
+	late    sync.WaitGroup // copies that are still on their way
 
 	down    event.ShardID                            // requests to it end with their deadline
 	instead func(c event.Command) (fsm.Answer, bool) // answers a proposal in the masters' place
@@ -356,7 +357,13 @@ func (m *master) propose(ctx context.Context, c event.Command) (fsm.Answer, erro
 	if err != nil {
 		return fsm.Answer{}, err
 	}
-	return reply.(fsm.Answer), nil
+	answer := reply.(fsm.Answer)
+	if c.Type == event.TypeTxnCompleted && answer.Err != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.refused++
+	}
+	return answer, nil
 }
 
 // Shard implements Shards.

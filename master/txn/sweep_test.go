@@ -59,6 +59,9 @@ func TestHorizon(t *testing.T) {
 		if err != nil || again.Seq == 0 {
 			t.Errorf("sent again behind the horizon: %v, %v", again, err)
 		}
+		if m.refused > 0 {
+			t.Errorf("Apply refused %d reports of the sweep", m.refused)
+		}
 		cancel()
 		if err := <-swept; err != nil {
 			t.Error(err)
@@ -70,8 +73,8 @@ func TestHorizon(t *testing.T) {
 func TestSweepGoesOnWhileAShardIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGrid(t)
-		for i := range 200 {
-			id := event.TxnID{1, byte(i)}
+		for i := range 1000 {
+			id := event.TxnID{1, byte(i >> 8), byte(i)}
 			shards := []event.ShardID{"shard-0", "shard-1"}
 			if i%2 == 0 {
 				shards[1] = "shard-2" // down
@@ -84,13 +87,13 @@ func TestSweepGoesOnWhileAShardIsDown(t *testing.T) {
 		m := newMaster(g, "master-1")
 		defer m.stop()
 		m.down = "shard-2"
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		if err := m.Sweep(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if n := g.machine.View().OpenTxnCount(); n != 100 {
-			t.Errorf("%d of 200 transactions are open, want the 100 of the shard that is down", n)
+		if n := g.machine.View().OpenTxnCount(); n != 500 {
+			t.Errorf("%d of 1,000 transactions are open, want the 500 of the shard that is down", n)
 		}
 	})
 }
