@@ -22,7 +22,7 @@ type Config struct {
 	Masters []string          // grid addresses, host:port; at least one must answer
 	Network transport.Network // default: TCP
 	TLS     *tls.Config       // nil: plain connections
-	Map     MapSource         // default: a watch at the masters
+	Map     MapSource         // default: a watch at the masters, from the first call on
 	Txn     TxnFunc           // default: sent to a master
 	Log     *slog.Logger      // default: discards
 	Now     func() time.Time  // default: time.Now; stamps request ids
@@ -67,7 +67,7 @@ func New(cfg Config) (*Client, error) {
 		c.masters = transport.NewMasters(cfg.Masters, c.pool)
 	}
 	if c.maps == nil {
-		c.watch = startMapWatch(c.masters, cfg.Log)
+		c.watch = newMapWatch(c.masters, cfg.Log)
 		c.maps = c.watch
 	}
 	if c.txn == nil {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -24,7 +25,7 @@ func everywhere[T any](ctx context.Context, c *Client, req any) ([]*T, error) {
 	for i := range m.Shards {
 		g.Go(func() (err error) {
 			replies[i], err = ask[T](ctx, c, m.Shards[i].ID, req)
-			return err
+			return named(m.Shards[i].ID, err)
 		})
 	}
 	return replies, g.Wait()
@@ -97,7 +98,7 @@ func (c *Client) findPath(ctx context.Context, r *transport.FindPath) (any, erro
 			return ok.Neighbors, ok.Known, nil
 		})
 	if err != nil {
-		return nil, asError("find path", err)
+		return nil, pathError(err)
 	}
 	if path == nil {
 		path = []string{}
@@ -105,11 +106,23 @@ func (c *Client) findPath(ctx context.Context, r *transport.FindPath) (any, erro
 	return &transport.FindPathOk{Found: found, Path: path}, nil
 }
 
-func asError(op string, err error) error {
-	if e, ok := err.(*event.Error); ok {
-		return e
+// pathError gives the search's own limit a kind.
+func pathError(err error) error {
+	e := wireError(err)
+	if errors.Is(err, graphwalk.ErrTooLarge) {
+		e.Kind, e.Op = event.KindTooLarge, "find path"
 	}
-	return &event.Error{Kind: event.KindTooLarge, Op: op, Message: err.Error()}
+	return e
+}
+
+// named says at which shard a part of a fan-out failed.
+func named(shard event.ShardID, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := *wireError(err)
+	e.Op, e.Message = "ask "+string(shard), e.Error()
+	return &e
 }
 
 // expand asks each shard for its part of a frontier and puts the answers in the order of the ids.
@@ -142,7 +155,7 @@ func (c *Client) expandShard(ctx context.Context, shard event.ShardID, at []int,
 	}
 	ok, err := ask[transport.ExpandOk](ctx, c, shard, part)
 	if err != nil {
-		return err
+		return named(shard, err)
 	}
 	if len(ok.Neighbors) != len(at) || len(ok.Known) != len(at) {
 		return &event.Error{Kind: event.KindInternal, Op: "expand", Message: fmt.Sprintf("%s answered %d of %d ids", shard, len(ok.Neighbors), len(at))}

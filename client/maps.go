@@ -2,9 +2,11 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/fsm/shardmap"
@@ -15,54 +17,113 @@ import (
 type MapSource interface {
 	// Map is the present map, never nil; its Base is 0 while none is known.
 	Map() *shardmap.Map
-	// WaitNewer returns when Map's epoch is above the given one, or with ctx's error.
+	// WaitNewer returns when Map's epoch is above the given one, with ctx's error, or with an *event.Error when no map can
+	// be had.
 	WaitNewer(ctx context.Context, epoch event.Position) error
 }
 
-// mapWatch keeps a map by watching the masters. The map only moves forward: by incarnation, then by seq.
+// mapWatch keeps a map by watching the masters, from the first use on. The map only moves forward, by incarnation and then
+// by seq, and only within the grid it began with.
 type mapWatch struct {
-	cancel context.CancelFunc
-	done   chan struct{}
+	masters *transport.Masters
+	log     *slog.Logger
+	ctx     context.Context
+	cancel  context.CancelFunc
+	start   sync.Once
+	wg      sync.WaitGroup
 
 	mu      sync.Mutex
-	current *shardmap.Map // never changed, only replaced
-	newer   chan struct{} // closed when current is replaced
+	current *shardmap.Map     // never changed, only replaced
+	grid    string            // the first one seen
+	history event.Incarnation // the highest one seen
+	err     error             // why the masters refuse to be watched; nil: they do not
+	changed chan struct{}     // closed and replaced when current or err is
 }
 
-func startMapWatch(masters *transport.Masters, log *slog.Logger) *mapWatch {
-	ctx, cancel := context.WithCancel(context.Background())
-	w := &mapWatch{cancel: cancel, done: make(chan struct{}), current: &shardmap.Map{}, newer: make(chan struct{})}
-	go func() {
-		defer close(w.done)
-		err := masters.Stream(ctx, w.request, w.receive)
-		if ctx.Err() == nil {
-			log.Error("the watch of the shard map ended", "err", err)
-		}
-	}()
+// The pauses between attempts to watch masters that refuse it.
+const (
+	firstWatchPause = 100 * time.Millisecond
+	lastWatchPause  = 5 * time.Second
+)
+
+func newMapWatch(masters *transport.Masters, log *slog.Logger) *mapWatch {
+	w := &mapWatch{masters: masters, log: log, current: &shardmap.Map{}, changed: make(chan struct{})}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return w
+}
+
+func (w *mapWatch) close() {
+	w.cancel()
+	w.start.Do(func() {}) // not any more
+	w.wg.Wait()
+}
+
+func (w *mapWatch) begin() {
+	w.start.Do(func() { w.wg.Go(w.run) })
+}
+
+// run holds the stream. When the masters refuse it for good they are asked again after a pause, as configurations change;
+// whoever waits meanwhile gets the refusal.
+func (w *mapWatch) run() {
+	pause := transport.Backoff{First: firstWatchPause, Max: lastWatchPause}
+	for w.ctx.Err() == nil {
+		err := w.masters.Stream(w.ctx, w.request, func(msg any) error {
+			pause.Reset()
+			return w.receive(msg)
+		})
+		if err == nil {
+			return // closed
+		}
+		w.log.Warn("the masters refuse the watch of the shard map; asking again", "err", err)
+		w.set(func() { w.err = err })
+		if pause.Wait(w.ctx, 0) != nil {
+			return
+		}
+		w.set(func() { w.err = nil })
+	}
 }
 
 func (w *mapWatch) request() any { return &transport.WatchShardMap{Epoch: w.Map().Epoch} }
 
+// set changes the state and wakes who waits for it.
+func (w *mapWatch) set(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// receive takes a map that is newer, of the same grid, and of the same history or a later one (safety S2).
 func (w *mapWatch) receive(msg any) error {
 	r, ok := msg.(*transport.ShardMapOk)
 	if !ok {
-		return fmt.Errorf("WatchShardMap was answered with %s", transport.VariantName(msg))
+		return &event.Error{Kind: event.KindInternal, Op: "watch the shard map", Message: "it was answered with " + transport.VariantName(msg)}
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if newerThan(r.Map.Epoch, w.current.Epoch) {
-		w.current = &r.Map
-		close(w.newer)
-		w.newer = make(chan struct{})
+	grid, history := w.grid, w.history
+	w.mu.Unlock()
+	switch {
+	case grid == "":
+	case r.GridID != grid:
+		return &event.Error{Kind: event.KindRefused, Op: "watch the shard map",
+			Message: fmt.Sprintf("a master belongs to grid %s, this client to %s: check the masters' addresses", r.GridID, grid)}
+	case r.Incarnation.N < history.N || r.Incarnation.N == history.N && r.Incarnation != history:
+		return &event.Error{Kind: event.KindOldIncarnation, Op: "watch the shard map",
+			Message: fmt.Sprintf("a master is in incarnation %d (%x) of the grid, this client has seen %d (%x)", r.Incarnation.N, r.Incarnation.Random, history.N, history.Random)}
 	}
+	w.set(func() {
+		w.grid, w.history = r.GridID, r.Incarnation
+		if w.current.Epoch.Less(r.Map.Epoch) {
+			w.current = &r.Map
+		}
+	})
 	return nil
 }
 
-func newerThan(a, b event.Position) bool { return a.N > b.N || a.N == b.N && a.Seq > b.Seq }
-
 // Map is the newest map received.
 func (w *mapWatch) Map() *shardmap.Map {
+	w.begin()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.current
@@ -70,24 +131,25 @@ func (w *mapWatch) Map() *shardmap.Map {
 
 // WaitNewer waits for the stream.
 func (w *mapWatch) WaitNewer(ctx context.Context, epoch event.Position) error {
+	w.begin()
 	for {
 		w.mu.Lock()
-		current, newer := w.current, w.newer
+		newer, err, changed := epoch.Less(w.current.Epoch), w.err, w.changed
 		w.mu.Unlock()
-		if newerThan(current.Epoch, epoch) {
+		switch {
+		case newer:
 			return nil
+		case err != nil:
+			return err
 		}
 		select {
-		case <-newer:
+		case <-changed:
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-w.ctx.Done():
+			return &event.Error{Kind: event.KindUnavailable, Op: "watch the shard map", Message: "the client is closed"}
 		}
 	}
-}
-
-func (w *mapWatch) close() {
-	w.cancel()
-	<-w.done
 }
 
 // shardMap is the present map; it waits for the first one.
@@ -95,6 +157,10 @@ func (c *Client) shardMap(ctx context.Context) (*shardmap.Map, error) {
 	m := c.maps.Map()
 	for len(m.Shards) == 0 || len(m.Shards) < int(m.Base) {
 		if err := c.maps.WaitNewer(ctx, m.Epoch); err != nil {
+			var refusal *event.Error
+			if errors.As(err, &refusal) {
+				return nil, refusal
+			}
 			return nil, &event.Error{Kind: event.KindUnavailable, Op: "find the shard map",
 				Message: "no complete shard map before the deadline; are the masters reachable and enough nodes running?"}
 		}

@@ -125,6 +125,20 @@ func (c *Client) Concept(ctx context.Context, id string) (*transport.QueryConcep
 	return do[transport.QueryConceptOk](ctx, c, &transport.QueryConcept{ConceptID: id})
 }
 
+// Association reads the association of the lowest type between two concepts; an absent one is Found: false.
+func (c *Client) Association(ctx context.Context, source, target string) (*transport.GetAssociationOk, error) {
+	return do[transport.GetAssociationOk](ctx, c, &transport.GetAssociation{SourceID: source, TargetID: target})
+}
+
+// Targets reads the distinct targets of a concept's associations, in commit order of the first.
+func (c *Client) Targets(ctx context.Context, id string) ([]string, error) {
+	r, err := do[transport.GetNeighborsOk](ctx, c, &transport.GetNeighbors{ConceptID: id})
+	if err != nil {
+		return nil, err
+	}
+	return r.NeighborIDs, nil
+}
+
 // Neighbors reads one page of a concept's associations, in commit order.
 func (c *Client) Neighbors(ctx context.Context, r *transport.Neighbors) (*transport.NeighborsOk, error) {
 	return do[transport.NeighborsOk](ctx, c, r)
@@ -142,6 +156,33 @@ func (c *Client) Path(ctx context.Context, from, to string, maxDepth uint32) (pa
 // Stats adds up the counters of all shards.
 func (c *Client) Stats(ctx context.Context) (*transport.StatsOk, error) {
 	return do[transport.StatsOk](ctx, c, &transport.GetStats{})
+}
+
+// IDs lists the ids of all concepts, in byte order.
+func (c *Client) IDs(ctx context.Context) ([]string, error) {
+	r, err := do[transport.GetAllConceptIdsOk](ctx, c, &transport.GetAllConceptIds{})
+	if err != nil {
+		return nil, err
+	}
+	return r.ConceptIDs, nil
+}
+
+// Batch runs up to 1,000 requests as if one after the other, not atomically. The replies are in the order of the requests;
+// in place of the reply to one that failed is its *event.Error.
+func (c *Client) Batch(ctx context.Context, requests ...any) ([]any, error) {
+	b := &transport.Batch{Requests: make([]transport.Any, len(requests))}
+	for i, r := range requests {
+		b.Requests[i].Value = r
+	}
+	ok, err := do[transport.BatchOk](ctx, c, b)
+	if err != nil {
+		return nil, err
+	}
+	replies := make([]any, len(ok.Replies))
+	for i, r := range ok.Replies {
+		replies[i] = r.Value
+	}
+	return replies, nil
 }
 
 // Txn runs operations as one transaction, all or none, strictly serialisable: at most 1,000 of kind learn_concept and

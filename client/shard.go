@@ -17,6 +17,9 @@ const (
 	Stale        = "stale"        // any replica
 )
 
+// answerGrace is how much longer than the node we wait for its answer, so that what it says at its deadline reaches us.
+const answerGrace = 250 * time.Millisecond
+
 // attemptLimit bounds one attempt at one node, so that a node that hangs costs this much and not the caller's deadline.
 // Below it a slow answer is waited for; a write's retry carries its request id and cannot apply twice.
 const attemptLimit = 5 * time.Second
@@ -72,11 +75,12 @@ func (s *shardCall) attempt(ctx context.Context) (*transport.RoutedOk, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
+	deadline, _ := ctx.Deadline() // withDeadline has seen to it that there is one
+	limit := min(attemptLimit, time.Until(deadline))
+	ctx, cancel := context.WithTimeout(ctx, limit+answerGrace)
 	defer cancel()
-	deadline, _ := ctx.Deadline()
 	reply, err := s.client.pool.Call(ctx, addr, &transport.Routed{ShardID: s.shard, Epoch: m.Epoch, RequestID: s.req.RequestID, Issued: s.req.Issued,
-		Consistency: s.req.Consistency, TimeoutMillis: uint32(max(time.Until(deadline).Milliseconds(), 1)), Request: transport.Any{Value: s.req.Request}})
+		Consistency: s.req.Consistency, TimeoutMillis: uint32(max(limit.Milliseconds(), 1)), Request: transport.Any{Value: s.req.Request}})
 	if err != nil {
 		return nil, err
 	}
@@ -98,10 +102,8 @@ func (s *shardCall) target(m *shardmap.Map) (string, error) {
 		leader = s.hint
 	}
 	if s.turn == 0 && s.req.Consistency != Stale {
-		for _, r := range shard.Replicas {
-			if r.NodeID == leader && r.Endpoint != "" {
-				return r.Endpoint, nil
-			}
+		if r, ok := shard.Replica(leader); ok && r.Endpoint != "" {
+			return r.Endpoint, nil
 		}
 	}
 	for i := range shard.Replicas {
@@ -132,7 +134,7 @@ func reactionTo(kind event.Kind) reaction {
 		return follow
 	case event.KindUnavailable:
 		return rotate
-	case event.KindWrongShard:
+	case event.KindWrongShard, event.KindOldIncarnation:
 		return refresh
 	case event.KindBusy, event.KindMoving, event.KindLocked:
 		return again
@@ -167,11 +169,9 @@ func (s *shardCall) next(ctx context.Context, err error) error {
 	case follow:
 		known := s.hint
 		s.hint, s.turn = event.NodeID(e.Leader), s.turn+1
-		if s.hint != "" {
+		if s.hint != "" && s.hint != known {
 			s.turn = 0
-			if s.hint != known {
-				return nil
-			}
+			return nil
 		}
 	case rotate:
 		s.hint, s.turn = "", s.turn+1
