@@ -109,7 +109,7 @@ func decodeEvents(r *transport.EventsOk) ([]*event.Envelope, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, &e)
+		all = append(all, e)
 	}
 	return all, nil
 }
@@ -139,7 +139,7 @@ func storedEvents(c *cli.Context, s *session, page transport.ListEvents) ([]*eve
 			return nil, 0, fmt.Errorf("event %d in event storage: %w", last+1, err)
 		}
 		if page.Type == 0 || e.Type == page.Type {
-			all = append(all, &e)
+			all = append(all, e)
 		}
 		last++
 	}
@@ -182,7 +182,7 @@ func tailEvents(c *cli.Context, s *session, out *printer) error {
 // event prints one event: a line for people, a JSON object a line for programs.
 func (p *printer) event(e *event.Envelope) error {
 	if p.json() {
-		b, err := event.JSON(*e)
+		b, err := event.JSON(e)
 		if err != nil {
 			return err
 		}
@@ -198,6 +198,6 @@ func (p *printer) eventLine(e *event.Envelope) error {
 		cause = fmt.Sprintf("  (because of %d)", e.Cause)
 	}
 	at := time.UnixMicro(e.Time).Local().Format("2006-01-02 15:04:05.000")
-	_, err := io.WriteString(p.w, fmt.Sprintf("%8d  %s  %-22s %s%s\n", e.Seq, at, e.Type, event.Describe(e.Body), cause))
+	_, err := io.WriteString(p.w, fmt.Sprintf("%8d  %s  %-22s %s%s\n", e.Seq, at, e.Type, event.Info(e.Type).Describe(e.Body), cause))
 	return err
 }

@@ -14,6 +14,9 @@ import (
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
+// anyDimension leaves the vectors' dimension to the shards, which know the grid's.
+const anyDimension = 0
+
 // record is one line of an import file.
 type record struct {
 	line int
@@ -56,7 +59,7 @@ func (im *importer) parse(line int, text []byte) (record, error) {
 }
 
 func conceptRecord(line int, c *transport.LearnConcept) (record, error) {
-	if err := transport.Validate(c); err != nil {
+	if err := transport.Validate(c, anyDimension); err != nil {
 		return record{}, err
 	}
 	return record{line, transport.Op{Kind: transport.OpLearnConcept, ID: c.ConceptID, Content: c.Content, Embedding: c.Embedding,
@@ -69,7 +72,7 @@ func (im *importer) associationRecord(line int, a *associationJSON) (record, err
 		return record{}, err
 	}
 	req := &transport.LearnAssociation{SourceID: a.Source, TargetID: a.Target, AssocType: number, Confidence: orOne(a.Confidence)}
-	if err := transport.Validate(req); err != nil {
+	if err := transport.Validate(req, anyDimension); err != nil {
 		return record{}, err
 	}
 	return record{line, transport.Op{Kind: transport.OpLearnAssociation, ID: a.Source, Target: a.Target, AssocType: number, Confidence: req.Confidence}}, nil

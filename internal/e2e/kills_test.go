@@ -319,7 +319,7 @@ func (g *grid) checkFeed(atLeast map[event.Type]int) uint64 {
 	pool := transport.NewPool(transport.PoolConfig{Network: transport.TCP()})
 	defer pool.Close()
 	counts := map[event.Type]int{}
-	var chain [32]byte
+	var chain event.Chain
 	var last uint64
 	for {
 		page := g.feedPage(ctx, pool, last+1)
@@ -327,9 +327,10 @@ func (g *grid) checkFeed(atLeast map[event.Type]int) uint64 {
 			if e.Seq != last+1 {
 				g.t.Fatalf("event storage: %d follows %d", e.Seq, last)
 			}
-			if chain = event.NextChain(chain, e); chain != e.Chain {
-				g.t.Fatalf("event storage: the chain breaks at %d", e.Seq)
+			if err := event.Verify(chain, e); err != nil {
+				g.t.Fatalf("event storage: %v", err)
 			}
+			chain = e.Chain
 			counts[e.Type]++
 			last = e.Seq
 		}
@@ -353,7 +354,7 @@ func (g *grid) checkFeed(atLeast map[event.Type]int) uint64 {
 
 const feedPageSize = 500
 
-func (g *grid) feedPage(ctx context.Context, pool *transport.Pool, from uint64) []event.Envelope {
+func (g *grid) feedPage(ctx context.Context, pool *transport.Pool, from uint64) []*event.Envelope {
 	g.t.Helper()
 	var batch transport.Batch
 	for seq := from; seq < from+feedPageSize; seq++ {
@@ -363,7 +364,7 @@ func (g *grid) feedPage(ctx context.Context, pool *transport.Pool, from uint64) 
 	if err != nil {
 		g.t.Fatalf("read event storage: %v", err)
 	}
-	var page []event.Envelope
+	var page []*event.Envelope
 	for i, any := range r.Replies {
 		q, ok := any.Value.(*transport.QueryConceptOk)
 		if !ok {

@@ -21,9 +21,6 @@ const (
 // nothing.
 const maxKnown = 1 << 16
 
-// eventID is the concept of an event; ids sort as the events do.
-func eventID(seq uint64) string { return fmt.Sprintf("event-%016d", seq) }
-
 // writer turns events into requests of the storage protocol: for each event its concept, then the entities and the time
 // bucket it refers to, then the edges (safety S10). Everything is idempotent by id.
 type writer struct {
@@ -48,7 +45,7 @@ func (w *writer) add(r fsm.Record) (*event.Envelope, error) {
 	if err != nil {
 		return nil, fmt.Errorf("event %d: %w", e.Seq, err)
 	}
-	id := eventID(e.Seq)
+	id := event.ConceptID(e.Seq)
 	w.concept(id, string(content), attributes)
 	for _, entity := range entities {
 		w.once(entity, "entity")
@@ -59,7 +56,7 @@ func (w *writer) add(r fsm.Record) (*event.Envelope, error) {
 		w.edge(entity, id, uint32(e.Type))
 	}
 	if e.Cause != 0 {
-		w.edge(id, eventID(e.Cause), assocCausedBy)
+		w.edge(id, event.ConceptID(e.Cause), assocCausedBy)
 	}
 	w.edge(id, "ts-"+minute, assocAtMinute)
 	return e, nil

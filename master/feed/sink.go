@@ -209,12 +209,12 @@ func (w *worker) verify(conn *sinkConn, cursor fsm.Cursor) error {
 
 // chainIn is the chain value of an event in the sink, empty when it does not have the event.
 func chainIn(conn *sinkConn, seq uint64) (string, error) {
-	c, err := conn.concept(eventID(seq))
+	c, err := conn.concept(event.ConceptID(seq))
 	if err != nil || !c.Found {
 		return "", err
 	}
 	if c.Metadata == nil || c.Metadata.Attributes["chain"] == "" {
-		return "", refusef("its concept %s has no chain: it is not an event of a feed", eventID(seq))
+		return "", refusef("its concept %s has no chain: it is not an event of a feed", event.ConceptID(seq))
 	}
 	return c.Metadata.Attributes["chain"], nil
 }
