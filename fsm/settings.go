@@ -34,8 +34,9 @@ var bounds = map[string]bound{
 	SettingFeedQuota:    {8 << 10, 1, 1 << 24},
 }
 
-// limits are the settings above, read once.
+// limits are the settings above, read once, and a bound that tests lower.
 type limits struct {
+	openTxns int
 	requests int
 	keep     int64  // µs
 	quota    uint64 // bytes
@@ -51,6 +52,7 @@ func limitsOf(s *State) limits {
 		return bounds[key].standard
 	}
 	return limits{
+		openTxns: maxOpenTxns,
 		requests: int(read(SettingRequestsMax)),
 		keep:     int64(read(SettingRequestsKeep)) * 1e6,
 		quota:    read(SettingFeedQuota) << 20,

@@ -110,7 +110,7 @@ func decideTxnCommitted(s *State, c *event.Command, b event.TxnCommitted) verdic
 	if err := s.outOfTime(op, b.TxnID, b.Issued); err != nil {
 		return verdict{err: err}
 	}
-	if s.OpenTxnCount() >= maxOpenTxns || s.txns.len() >= maxTxns {
+	if s.OpenTxnCount() >= s.limits.openTxns || s.txns.len() >= maxTxns {
 		v := refuse(event.KindBusy, op, "%d transactions wait to be finished: retry", s.OpenTxnCount())
 		v.err.RetryAfterMillis, v.transient = 1000, true
 		return v
