@@ -103,7 +103,8 @@ func TestCatchUpBySnapshot(t *testing.T) {
 		r = l.must("again")
 		away.wait(r.Index)
 		away.wantLines(append(want, "end", "again")...)
-		// Peers tells how far each is.
+		// Peers tells how far each is, once their answers are in.
+		synctest.Wait()
 		for _, p := range l.group.Peers() {
 			if p.MatchIndex < r.Index && p.ID == away.id {
 				t.Errorf("match index of %s is %d, want %d", p.ID, p.MatchIndex, r.Index)

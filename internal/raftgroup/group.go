@@ -99,7 +99,7 @@ func (g *Group) start() error {
 		ServerAddressProvider: g.streams, Logger: newRaftLog(g.log), Stream: g.streams, MaxPool: 3, Timeout: g.cfg.Timeouts.RPC,
 		MaxRPCsInFlight: 1, // a pipelined follower can wedge while its heartbeats look fine (raft #612)
 	})
-	g.peers = newPeers(nt, &g.cfg, g.contacts, g.stores.stable.terms)
+	g.peers = newPeers(nt, &g.cfg, g.contacts, g.stores)
 	conf := g.cfg.raftConfig(g.notify)
 	conf.NoSnapshotRestoreOnStart = how.keepState
 	if err := g.newRaft(conf); err != nil {

@@ -41,6 +41,7 @@ type journal struct {
 	slow     time.Duration // of Restore
 	refuse   string        // a command that stops it
 	durable  bool          // Applied survives, as with an engine on disk
+	gate     chan struct{} // a snapshot is not written before this is closed; nil: at once
 }
 
 func (j *journal) Apply(entries []Entry) [][]any {
@@ -69,15 +70,25 @@ type journalState struct {
 	Pad     string
 }
 
-type journalSnapshot journalState
+type journalSnapshot struct {
+	journalState
+	gate chan struct{}
+}
 
-func (s journalSnapshot) Write(w io.Writer) error { return json.NewEncoder(w).Encode(s) }
-func (s journalSnapshot) Release()                {}
+func (s journalSnapshot) Write(w io.Writer) error {
+	if s.gate != nil {
+		<-s.gate
+	}
+	return json.NewEncoder(w).Encode(s.journalState)
+}
+
+func (s journalSnapshot) Release() {}
 
 func (j *journal) Snapshot() (Snapshot, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return journalSnapshot{Lines: append([]string(nil), j.lines...), Applied: j.applied, Pad: strings.Repeat("x", 3*chunkBytes)}, nil
+	state := journalState{Lines: append([]string(nil), j.lines...), Applied: j.applied, Pad: strings.Repeat("x", 3*chunkBytes)}
+	return journalSnapshot{state, j.gate}, nil
 }
 
 func (j *journal) Restore(r io.Reader) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -11,6 +12,8 @@ import (
 
 // logStore guards a replica's log: the first error or a write that takes too long ends the replica (latch), entries are
 // sealed when they are first stored and checked whenever they are read, and what was deleted is not found.
+//
+// It also keeps the log whole around a snapshot from the leader, where raft does not: see follows.
 type logStore struct {
 	inner    raft.LogStore
 	group    string
@@ -19,7 +22,13 @@ type logStore struct {
 	deadline time.Duration
 	jobs     chan storeJob // to the one goroutine that writes
 	done     chan struct{} // closed when that goroutine has ended
+
+	mu      sync.Mutex
+	covered position // guarded by mu; the last entry in the newest snapshot
 }
+
+// position is an entry's place in the log; zero: none.
+type position struct{ index, term uint64 }
 
 // storeJob is one write.
 type storeJob struct {
@@ -57,12 +66,6 @@ func (s *logStore) Close() error {
 		return c.Close()
 	}
 	return nil
-}
-
-// IsMonotonic tells raft that the log has no gaps, so that it deletes the old log before it begins behind a snapshot.
-func (s *logStore) IsMonotonic() bool {
-	m, ok := s.inner.(raft.MonotonicLogStore)
-	return ok && m.IsMonotonic()
 }
 
 // FirstIndex implements raft.LogStore.
@@ -119,6 +122,62 @@ func (s *logStore) get(index uint64, l *raft.Log) error {
 	return nil
 }
 
+// follows tells whether an entry behind p continues what the newest snapshot ends with.
+//
+// raft compares the entry before a new one with its log, and where the log begins behind a snapshot, or still holds what a
+// deposed leader wrote, that entry is not in it: raft answers no, the leader goes back to what it cannot send any more,
+// sends its snapshot again, and so for ever (raft #697; one lost answer after a snapshot is enough). So the comparison is
+// made here. Stores that allow no gaps (IsMonotonic) raft asks to delete their whole log instead, but it does not forget
+// where that ended, and then accepts entries behind a hole; this store does not say that it is one, and closes gaps itself.
+func (s *logStore) follows(p position) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return p.index != 0 && p == s.covered
+}
+
+// coveredBy says that there is a snapshot which ends with an entry of this index and term. If the log has another entry
+// in that place, then all of it up to there belongs to no history any more: a leader that was deposed wrote it.
+func (s *logStore) coveredBy(index, term uint64) error {
+	s.mu.Lock()
+	s.covered = position{index, term}
+	s.mu.Unlock()
+	first, err := s.FirstIndex()
+	if err != nil || first == 0 || index < first {
+		return err
+	}
+	last, err := s.LastIndex()
+	if err != nil || index > last {
+		return err
+	}
+	var l raft.Log
+	if err := s.get(index, &l); err != nil {
+		return err
+	}
+	if l.Term == term {
+		return nil
+	}
+	return s.DeleteRange(first, index)
+}
+
+// closeGap deletes a log that ends before the newest snapshot when the entry behind the snapshot is to be stored.
+func (s *logStore) closeGap(next uint64) error {
+	s.mu.Lock()
+	behind := s.covered.index + 1
+	s.mu.Unlock()
+	if next != behind {
+		return nil // in sequence, or an error of the store below
+	}
+	first, err := s.FirstIndex()
+	if err != nil || first == 0 {
+		return err
+	}
+	last, err := s.LastIndex()
+	if err != nil || last+1 >= next {
+		return err
+	}
+	return s.DeleteRange(first, last)
+}
+
 // StoreLog implements raft.LogStore.
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
@@ -138,17 +197,16 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 			return s.fail("store", err)
 		}
 	}
+	if len(logs) == 0 {
+		return nil
+	}
+	if err := s.closeGap(logs[0].Index); err != nil {
+		return err
+	}
 	if err := s.within(func() error { return s.inner.StoreLogs(logs) }); err != nil {
-		return s.fail(fmt.Sprintf("store %d entries from %d", len(logs), firstIndexOf(logs)), err)
+		return s.fail(fmt.Sprintf("store %d entries from %d", len(logs), logs[0].Index), err)
 	}
 	return nil
-}
-
-func firstIndexOf(logs []*raft.Log) uint64 {
-	if len(logs) == 0 {
-		return 0
-	}
-	return logs[0].Index
 }
 
 // within runs a write and gives up on it at the deadline. The write itself cannot be ended; the latch sees to it that none

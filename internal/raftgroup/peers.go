@@ -9,15 +9,17 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// peers is raft's transport: its own NetworkTransport with three changes. A replica's raft address is its id, so that no
-// vote and no configuration holds a place in the network. Answers are noted in contacts. And of the incoming heartbeats
-// only those of the current term, at a follower, go past the main loop (safety S24, termGuard).
+// peers is raft's transport: its own NetworkTransport with four changes. A replica's raft address is its id, so that no
+// vote and no configuration holds a place in the network. Answers are noted in contacts. Of the incoming heartbeats only
+// those of the current term, at a follower, go past the main loop (safety S24, termGuard). And entries that arrive are
+// checked before raft sees them.
 type peers struct {
 	*raft.NetworkTransport
 	self     raft.ServerAddress
 	group    string
 	contacts *contacts
 	terms    *termGuard
+	log      *logStore
 
 	incoming chan raft.RPC // raft's Consumer
 	done     chan struct{}
@@ -32,9 +34,9 @@ var (
 	_ raft.WithClose   = (*peers)(nil)
 )
 
-func newPeers(nt *raft.NetworkTransport, c *Config, known *contacts, terms *termGuard) *peers {
+func newPeers(nt *raft.NetworkTransport, c *Config, known *contacts, s *stores) *peers {
 	p := &peers{
-		NetworkTransport: nt, self: raft.ServerAddress(c.LocalID), group: c.GroupID, contacts: known, terms: terms,
+		NetworkTransport: nt, self: raft.ServerAddress(c.LocalID), group: c.GroupID, contacts: known, terms: s.stable.terms, log: s.log,
 		incoming: make(chan raft.RPC), done: make(chan struct{}),
 	}
 	p.close = sync.OnceValue(func() error {
@@ -62,7 +64,7 @@ func (p *peers) pump() {
 				rpc.Respond(nil, err)
 				continue
 			}
-			p.toMainLoop(rpc)
+			p.toMainLoop(p.joinedToSnapshot(rpc))
 		case <-p.done:
 			return
 		}
@@ -83,6 +85,18 @@ func (p *peers) admissible(command any) error {
 		}
 	}
 	return nil
+}
+
+// joinedToSnapshot spares raft a comparison that it cannot make and we have (logStore.follows).
+func (p *peers) joinedToSnapshot(rpc raft.RPC) raft.RPC {
+	req, ok := rpc.Command.(*raft.AppendEntriesRequest)
+	if !ok || !p.log.follows(position{req.PrevLogEntry, req.PrevLogTerm}) {
+		return rpc
+	}
+	bare := *req
+	bare.PrevLogEntry, bare.PrevLogTerm = 0, 0
+	rpc.Command = &bare
+	return rpc
 }
 
 func (p *peers) toMainLoop(rpc raft.RPC) {

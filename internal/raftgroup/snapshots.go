@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/sutra-grid/sutra-grid/internal/datadir"
 )
 
 // snapshotStore guards the snapshots: the first error of the disk, or a snapshot that does not match its checksum, ends the
@@ -16,6 +19,7 @@ type snapshotStore struct {
 	group string
 	path  string
 	latch *latch
+	log   *logStore // is told what a snapshot covers
 }
 
 // Create implements raft.SnapshotStore.
@@ -23,11 +27,24 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err := s.latch.err(); err != nil {
 		return nil, err
 	}
-	sink, err := s.inner.Create(version, index, term, conf, confIndex, trans)
-	if err != nil {
-		return nil, s.fail(fmt.Sprintf("begin the snapshot at %d", index), err)
+	for {
+		sink, err := s.inner.Create(version, index, term, conf, confIndex, trans)
+		if err != nil {
+			return nil, s.fail(fmt.Sprintf("begin the snapshot at %d", index), err)
+		}
+		taken, err := datadir.Exists(filepath.Join(s.path, sink.ID()))
+		if err != nil {
+			return nil, s.fail(fmt.Sprintf("begin the snapshot at %d", index), errors.Join(err, sink.Cancel()))
+		}
+		if !taken {
+			return &snapshotSink{SnapshotSink: sink, store: s, index: index, term: term}, nil
+		}
+		// Snapshots are named by index, term and millisecond; this one was taken in the same.
+		if err := sink.Cancel(); err != nil {
+			return nil, s.fail("cancel snapshot "+sink.ID(), err)
+		}
+		time.Sleep(time.Millisecond)
 	}
-	return &snapshotSink{SnapshotSink: sink, store: s}, nil
 }
 
 // List implements raft.SnapshotStore.
@@ -66,7 +83,8 @@ func (s *snapshotStore) fail(what string, err error) error {
 // snapshotSink guards one snapshot while it is written.
 type snapshotSink struct {
 	raft.SnapshotSink
-	store *snapshotStore
+	store       *snapshotStore
+	index, term uint64
 }
 
 // Write implements io.Writer.
@@ -89,5 +107,5 @@ func (s *snapshotSink) Close() error {
 	if err := s.SnapshotSink.Close(); err != nil {
 		return s.store.fail("complete snapshot "+s.ID(), err)
 	}
-	return nil
+	return s.store.log.coveredBy(s.index, s.term)
 }

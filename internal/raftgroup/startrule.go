@@ -17,15 +17,21 @@ type startPlan struct {
 // startRule compares the FSM, the snapshots and the log. Together they must hold every entry from the first on, and the
 // FSM must not be ahead of all that the log and the snapshots know.
 func (g *Group) startRule() (startPlan, error) {
-	first, err1 := g.stores.log.FirstIndex()
-	last, err2 := g.stores.log.LastIndex()
-	metas, err3 := g.stores.snapshots.List()
-	if err := errors.Join(err1, err2, err3); err != nil {
+	metas, err := g.stores.snapshots.List()
+	if err != nil {
 		return startPlan{}, err
 	}
 	newest := uint64(0)
 	if len(metas) > 0 {
 		newest = metas[0].Index
+		if err := g.stores.log.coveredBy(newest, metas[0].Term); err != nil {
+			return startPlan{}, err
+		}
+	}
+	first, err1 := g.stores.log.FirstIndex()
+	last, err2 := g.stores.log.LastIndex()
+	if err := errors.Join(err1, err2); err != nil {
+		return startPlan{}, err
 	}
 	applied := uint64(0)
 	if g.cfg.Applied != nil {

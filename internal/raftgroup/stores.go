@@ -92,7 +92,7 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots in %s: %w", dir, err)
 	}
-	s.snapshots = &snapshotStore{inner: files, group: c.group, path: filepath.Join(dir, snapshotDir), latch: c.latch}
+	s.snapshots = &snapshotStore{inner: files, group: c.group, path: filepath.Join(dir, snapshotDir), latch: c.latch, log: s.log}
 	return s, nil
 }
 
