@@ -4,10 +4,12 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/storagenode/lock"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -270,4 +272,91 @@ func TestAloneTakesNoPartInTransactions(t *testing.T) {
 	defer cancel()
 	_, err := pool.Call(ctx, n.Addr(), ask("shard-0", prepareOf(1, 1, "a")))
 	wantKind(t, err, event.KindUnsupported)
+}
+
+// blind does not see locks the first few times, as a look that came before a prepare was applied.
+type blind struct {
+	rowLocks
+	looks atomic.Int32
+}
+
+func (b *blind) Holder(id string) (lock.Holder, bool) {
+	if b.looks.Add(-1) >= 0 {
+		return lock.Holder{}, false
+	}
+	return b.rowLocks.Holder(id)
+}
+
+func TestAWriteThatApplyRefusesForALockIsProposedAgain(t *testing.T) {
+	c := oneShard(t, never)
+	p := prepareOf(1, 1, "a")
+	c.vote(p)
+	r := c.nodes["node-1"].replicas.all()[0]
+	locks := &blind{rowLocks: r.engine}
+	locks.looks.Store(1)
+	r.queue = newWaitQueue(locks)
+	q := write("shard-0", concept("a"))
+	q.TimeoutMillis = 30
+	if e := wantKind(t, second(c.route(q)), event.KindLocked); e.Txn != p.TxnID {
+		t.Errorf("locked by %s, want %s", e.Txn, p.TxnID)
+	}
+	locks.looks.Store(1)
+	applied := r.engine.Applied()
+	written := make(chan error)
+	go func() { written <- second(c.send("node-1", write("shard-0", concept("a")))) }()
+	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+	defer cancel()
+	if err := r.group.Wait(ctx, applied+1); err != nil { // refused by Apply
+		t.Fatal(err)
+	}
+	c.finish(finishOf(p, true))
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+	if got, found, err := r.engine.Concept("a"); err != nil || !found || got.Version != 2 {
+		t.Errorf("after the transaction and the write: %+v, %v", got, err)
+	}
+}
+
+func TestAReadOfSeveralRowsIsRepeatedWhenATransactionComesBetween(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		rows   []string
+		finish bool // while the read looks; else after it has seen the lock
+		looks  int
+	}{
+		{"prepared and finished meanwhile", []string{"a", "b"}, true, 2},
+		{"prepared meanwhile", []string{"a", "b"}, false, 2},
+		{"one row is one point in time", []string{"b"}, true, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			grid := oneShard(t, never)
+			r := grid.nodes["node-1"].replicas.all()[0]
+			p := prepareOf(1, 1, "b")
+			looks := 0
+			_, err := r.read(t.Context(), c.rows, func() error {
+				looks++
+				if looks > 1 {
+					if _, held := r.engine.Holder("b"); held {
+						t.Error("looked while the row is held")
+					}
+					return nil
+				}
+				grid.vote(p)
+				if c.finish {
+					grid.finish(finishOf(p, true))
+					return nil
+				}
+				go func() {
+					if _, err := grid.send("node-1", ask("shard-0", finishOf(p, true))); err != nil {
+						t.Error(err)
+					}
+				}()
+				return nil
+			})
+			if err != nil || looks != c.looks {
+				t.Errorf("looked %d times, want %d (%v)", looks, c.looks, err)
+			}
+		})
+	}
 }
