@@ -168,7 +168,7 @@ func (s *shardCall) next(ctx context.Context, err error) error {
 	switch act {
 	case follow:
 		known := s.hint
-		s.hint, s.turn = event.NodeID(e.Leader), s.turn+1
+		s.hint, s.turn = event.NodeID(event.ReplicaID(e.Leader).Owner()), s.turn+1 // a node's id, or a replica's
 		if s.hint != "" && s.hint != known {
 			s.turn = 0
 			return nil
