@@ -176,8 +176,8 @@ func (a *applier) commit() error {
 	}
 	shared := a.meta
 	a.e.shared.Store(&shared)
+	a.doubt.settle() // before the locks: their release wakes those who then ask Prepared
 	a.e.locks.Settle()
-	a.doubt.settle()
 	if err := a.batch.Close(); err != nil {
 		return err
 	}

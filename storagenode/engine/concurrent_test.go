@@ -63,3 +63,28 @@ func TestNoLockMeansReadable(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestReleaseWakesIntoTheNewState waits for releases as a scan does: who was woken finds the transaction gone.
+func TestReleaseWakesIntoTheNewState(t *testing.T) {
+	e := newEngine(t)
+	for k := uint64(1); k <= 500; k++ {
+		p, f := prepareOf(1, k, k, concept("a")), finishOf(1, k, k, false)
+		yes(t, do(t, e, p)[0])
+		released := e.LockReleased()
+		late := make(chan int)
+		go func() {
+			for open := true; open; { // without sleeping: the moment behind the signal is short
+				select {
+				case <-released:
+					open = false
+				default:
+				}
+			}
+			late <- len(e.Prepared())
+		}()
+		do(t, e, f)
+		if n := <-late; n != 0 {
+			t.Fatalf("round %d: woken by the release, %d transactions are still in doubt", k, n)
+		}
+	}
+}

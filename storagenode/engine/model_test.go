@@ -679,8 +679,8 @@ func (w *world) checkTransactions(t *rapid.T) {
 			t.Fatalf("%q is held by %v (%v), the model says %v (%v)", name, h, held, want, ok)
 		}
 	}
-	if n := w.e.state.outcomes.Len(); n != len(w.m.requests) {
-		t.Fatalf("%d requests are remembered, the model has %d", n, len(w.m.requests))
+	if n := w.e.state.outcomes.Len(); n != len(w.m.requests) || n != len(w.e.state.requests) {
+		t.Fatalf("%d requests are remembered (%d by id), the model has %d", n, len(w.e.state.requests), len(w.m.requests))
 	}
 	if n := w.e.state.attempts.Len(); n != len(w.m.attempts) {
 		t.Fatalf("%d attempts are remembered, the model has %d", n, len(w.m.attempts))

@@ -209,7 +209,7 @@ func setCurrent(fs vfs.FS, dir, name string) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	// The store's own entry in dir must be there before a file that names it.
+	// The store's own entry in dir must be there before a file that names it. (Pebble has seen to that too.)
 	if err := syncDir(fs, dir); err != nil {
 		return err
 	}

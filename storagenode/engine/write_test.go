@@ -265,3 +265,28 @@ func TestRequestsAreForgottenWithTime(t *testing.T) {
 		t.Fatalf("log time %d after an earlier stamp, want %d", e.LogTime(), now)
 	}
 }
+
+func TestIDsInPages(t *testing.T) {
+	e := newEngine(t)
+	want := []string{"a", "aa", "ab", "b", "\U0010ffff"}
+	for i := range want {
+		write(t, e, concept(want[len(want)-1-i]))
+	}
+	var got []string
+	for after := ""; ; {
+		page, err := e.IDs(after, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		if got = append(got, page...); len(got) > len(want) {
+			break
+		}
+		after = page[len(page)-1]
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("ids %q, want %q", got, want)
+	}
+}
