@@ -25,46 +25,30 @@ type agents struct {
 }
 
 // Register adds or renews an agent's record; it answers when that is committed.
-func (a *agents) Register(ctx context.Context, r *transport.RegisterAgent, actor string) (*transport.RegisterAgentOk, error) {
+func (a *agents) Register(ctx context.Context, r *transport.RegisterAgent, actor string) (fsm.Answer, error) {
 	if err := checkRegistration(r); err != nil {
-		return nil, err
+		return fsm.Answer{}, err
 	}
 	if r.GridID != "" && r.GridID != a.gridID {
-		return nil, &event.Error{Kind: event.KindRefused, Op: "register " + string(r.AgentID),
+		return fsm.Answer{}, &event.Error{Kind: event.KindRefused, Op: "register " + string(r.AgentID),
 			Message: fmt.Sprintf("it belongs to grid %s, this is grid %s; give it this grid's masters or an empty data directory", r.GridID, a.gridID)}
 	}
-	answer, err := a.proposer.decide(ctx, actor, event.AgentRegistered{AgentID: r.AgentID, Hostname: r.Hostname,
-		Platform: r.Platform, AgentEndpoint: r.AgentEndpoint, MaxStorageNodes: r.MaxStorageNodes, Version: r.Version,
-		Zone: r.Zone, Labels: r.Labels, StoreID: r.StoreID})
-	if err != nil {
-		return nil, err
-	}
-	return &transport.RegisterAgentOk{GridID: a.gridID, Seq: answer.Seq}, nil
+	return a.proposer.decide(ctx, actor, event.AgentRegistered{AgentID: r.AgentID, Hostname: r.Hostname, Platform: r.Platform,
+		AgentEndpoint: r.AgentEndpoint, MaxStorageNodes: r.MaxStorageNodes, Version: r.Version, Zone: r.Zone, Labels: r.Labels, StoreID: r.StoreID})
 }
 
 // Heartbeat reports an agent's state; it answers when that is committed.
-func (a *agents) Heartbeat(ctx context.Context, h *transport.Heartbeat, actor string) (*transport.HeartbeatOk, error) {
+func (a *agents) Heartbeat(ctx context.Context, h *transport.Heartbeat, actor string) (fsm.Answer, error) {
 	if err := checkName("agent_id", string(h.AgentID), true); err != nil {
-		return nil, err
+		return fsm.Answer{}, err
 	}
-	answer, err := a.proposer.Propose(ctx, event.Command{Actor: actor, Type: event.TypeAgentHeartbeat,
-		Body: event.AgentHeartbeat{AgentID: h.AgentID, StorageNodeCount: h.StorageNodeCount, Load: h.Load, Nodes: h.Nodes}})
-	if err == nil && answer.Err != nil {
-		err = answer.Err
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &transport.HeartbeatOk{Seq: answer.Seq}, nil
+	return accepted(a.proposer.Propose(ctx, event.Command{Actor: actor, Type: event.TypeAgentHeartbeat,
+		Body: event.AgentHeartbeat{AgentID: h.AgentID, StorageNodeCount: h.StorageNodeCount, Load: h.Load, Nodes: h.Nodes}}))
 }
 
 // Unregister removes an agent that runs nothing.
-func (a *agents) Unregister(ctx context.Context, u *transport.UnregisterAgent, actor string) (*transport.UnregisterAgentOk, error) {
-	answer, err := a.proposer.decide(ctx, actor, event.AgentUnregistered{AgentID: u.AgentID, Reason: u.Reason})
-	if err != nil {
-		return nil, err
-	}
-	return &transport.UnregisterAgentOk{Seq: answer.Seq}, nil
+func (a *agents) Unregister(ctx context.Context, u *transport.UnregisterAgent, actor string) (fsm.Answer, error) {
+	return a.proposer.decide(ctx, actor, event.AgentUnregistered{AgentID: u.AgentID, Reason: u.Reason})
 }
 
 // List is a linearizable read of all agents.
@@ -103,7 +87,11 @@ func (a *agents) Nodes(ctx context.Context) (*transport.ListNodesOk, error) {
 func (p *proposer) decide(ctx context.Context, actor string, body event.Body) (fsm.Answer, error) {
 	cmd := event.Command{Issued: time.Now().UnixMicro(), Actor: actor, Type: body.Type(), Body: body}
 	rand.Read(cmd.RequestID[:])
-	answer, err := p.Propose(ctx, cmd)
+	return accepted(p.Propose(ctx, cmd))
+}
+
+// accepted turns the state machine's refusal into an error.
+func accepted(answer fsm.Answer, err error) (fsm.Answer, error) {
 	if err == nil && answer.Err != nil {
 		err = answer.Err
 	}

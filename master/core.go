@@ -85,7 +85,7 @@ func (c *core) open(in surroundings) error {
 	c.undo.add(func() error { rounds.wait(); return nil })
 	c.reads = &reads{leading: c.leading, group: c.group, pool: in.pool, view: c.replica.View, rounds: rounds}
 	c.agents = &agents{gridID: c.founding.GridID, proposer: c.proposer, reads: c.reads}
-	c.watches = &watches{view: c.replica.View, mapped: &c.replica.mapped, fleet: &c.replica.fleet, outbox: outbox,
+	c.watches = &watches{view: c.replica.View, read: c.reads.State, mapped: &c.replica.mapped, fleet: &c.replica.fleet, outbox: outbox,
 		group: c.group, keepAlive: c.cfg.Limits.KeepAlive}
 	if err := c.openShards(); err != nil {
 		return err
@@ -213,11 +213,6 @@ func (c *core) hasTaker() bool {
 
 // Close stops the core in the reverse order of its assembly.
 func (c *core) Close() error { return c.undo.run() }
-
-// written is the contract of the reply to a committed write.
-func (c *core) written(seq uint64) contract {
-	return contract{Seq: seq, Epoch: c.replica.View().Epoch().Seq}
-}
 
 // shardsFunc is a txn.Shards from a function.
 type shardsFunc func(ctx context.Context, id event.ShardID, r client.ShardRequest) (*transport.RoutedOk, error)

@@ -26,7 +26,7 @@ func onStream[T any](d dispatch, handle func(ctx context.Context, to sender, req
 	}
 }
 
-// reply makes a handler's typed result the untyped one, without turning a nil pointer into a reply.
+// result is a handler's reply, or its error alone.
 func result[T any](ok *T, err error) (any, error) {
 	if err != nil {
 		return nil, err
@@ -37,15 +37,17 @@ func result[T any](ok *T, err error) (any, error) {
 // routes is the one table of what a master answers on its grid port, beside the storage protocol.
 func (c *core) routes() dispatch {
 	d := dispatch{}
-	const actor = "grid"
 	on(d, func(ctx context.Context, r *transport.RegisterAgent) (any, error) {
-		return result(c.agents.Register(ctx, r, string(r.AgentID)))
+		answer, err := c.agents.Register(ctx, r, string(r.AgentID))
+		return result(&transport.RegisterAgentOk{GridID: c.founding.GridID, Seq: answer.Seq}, err)
 	})
 	on(d, func(ctx context.Context, r *transport.Heartbeat) (any, error) {
-		return result(c.agents.Heartbeat(ctx, r, string(r.AgentID)))
+		answer, err := c.agents.Heartbeat(ctx, r, string(r.AgentID))
+		return result(&transport.HeartbeatOk{Seq: answer.Seq}, err)
 	})
 	on(d, func(ctx context.Context, r *transport.UnregisterAgent) (any, error) {
-		return result(c.agents.Unregister(ctx, r, actor))
+		answer, err := c.agents.Unregister(ctx, r, "grid")
+		return result(&transport.UnregisterAgentOk{Seq: answer.Seq}, err)
 	})
 	on(d, func(ctx context.Context, r *transport.ListAgents) (any, error) { return result(c.agents.List(ctx)) })
 	on(d, func(ctx context.Context, r *transport.GetAgent) (any, error) {

@@ -115,17 +115,17 @@ func (a *api) register(ctx context.Context, r *http.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	ok, err := c.agents.Register(ctx, &transport.RegisterAgent{AgentID: b.AgentID, Hostname: b.Hostname, Platform: b.Platform,
+	answer, err := c.agents.Register(ctx, &transport.RegisterAgent{AgentID: b.AgentID, Hostname: b.Hostname, Platform: b.Platform,
 		AgentEndpoint: b.AgentEndpoint, MaxStorageNodes: b.MaxStorageNodes, Version: b.Version, Zone: b.Zone, Labels: b.Labels}, "http")
 	if err != nil {
 		return reply{}, err
 	}
-	con := c.written(ok.Seq)
+	con := contract{Seq: answer.Seq, Epoch: answer.Epoch.Seq}
 	return reply{http.StatusOK, struct {
 		AgentID event.AgentID `json:"agent_id"`
 		GridID  string        `json:"grid_id"`
 		contract
-	}{b.AgentID, ok.GridID, con}, con}, nil
+	}{b.AgentID, c.founding.GridID, con}, con}, nil
 }
 
 // heartbeatBody has a timestamp, which nothing is decided by: health is the leader's own clock (safety S17).
@@ -145,11 +145,11 @@ func (a *api) heartbeat(ctx context.Context, r *http.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	ok, err := c.agents.Heartbeat(ctx, &transport.Heartbeat{AgentID: b.AgentID, StorageNodeCount: b.StorageNodeCount, Load: b.Load}, "http")
+	answer, err := c.agents.Heartbeat(ctx, &transport.Heartbeat{AgentID: b.AgentID, StorageNodeCount: b.StorageNodeCount, Load: b.Load}, "http")
 	if err != nil {
 		return reply{}, err
 	}
-	con := c.written(ok.Seq)
+	con := contract{Seq: answer.Seq, Epoch: answer.Epoch.Seq}
 	return reply{http.StatusOK, struct {
 		AgentID event.AgentID `json:"agent_id"`
 		contract

@@ -129,10 +129,7 @@ func (o *office) electedEvent(ctx context.Context) error {
 
 // record proposes one event of the leader's own and expects it to be accepted.
 func (l *leader) record(ctx context.Context, body event.Body) error {
-	answer, err := l.proposer.Here(ctx, event.Command{Actor: string(l.cfg.ID), Type: body.Type(), Body: body})
-	if err == nil && answer.Err != nil {
-		err = answer.Err
-	}
+	_, err := accepted(l.proposer.Here(ctx, event.Command{Actor: string(l.cfg.ID), Type: body.Type(), Body: body}))
 	return err
 }
 

@@ -44,10 +44,7 @@ func (c *core) propose(ctx context.Context, r *transport.Propose) (*transport.Pr
 	if err != nil {
 		return nil, asError(op, err)
 	}
-	answer, err := c.proposer.Propose(ctx, event.Command{RequestID: r.RequestID, Issued: r.Issued, Actor: r.Actor, Type: r.Type, Body: body})
-	if err == nil && answer.Err != nil {
-		err = answer.Err
-	}
+	answer, err := accepted(c.proposer.Propose(ctx, event.Command{RequestID: r.RequestID, Issued: r.Issued, Actor: r.Actor, Type: r.Type, Body: body}))
 	if err != nil {
 		return nil, err
 	}

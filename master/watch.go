@@ -22,8 +22,9 @@ const (
 // it has not taken, nobody buffers for it.
 type watches struct {
 	view      func() *fsm.State
-	mapped    *signal // the shard map changed
-	fleet     *signal // agents or nodes changed
+	read      func(ctx context.Context) (*fsm.State, error) // a linearizable read
+	mapped    *signal                                       // the shard map changed
+	fleet     *signal                                       // agents or nodes changed
 	outbox    *feed.Outbox
 	group     leadership
 	keepAlive time.Duration
@@ -48,8 +49,12 @@ func (w *watches) ShardMap(ctx context.Context, to sender, req *transport.WatchS
 	})
 }
 
-// Assignments streams an agent's desired set: the present one at once, then each change.
+// Assignments streams an agent's desired set: the present one at once, then each change. An agent that has just registered
+// may be known to the leader only, so the stream begins behind a linearizable read.
 func (w *watches) Assignments(ctx context.Context, to sender, req *transport.WatchAssignments) error {
+	if _, err := w.read(ctx); err != nil {
+		return err
+	}
 	first, sent := true, uint64(0)
 	return w.follow(ctx, w.fleet, func(s *fsm.State, alive bool) error {
 		if s.Agent(req.AgentID) == nil {

@@ -28,8 +28,20 @@ var errUsage = errors.New("see gridmaster --help")
 
 // run is the whole program; it returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	app := newApp(stdout, stderr)
-	err := app.RunContext(ctx, args)
+	p := program{}
+	if os.Getenv("GRID_READY_FD") == "3" {
+		p.ready = os.NewFile(3, "ready")
+	}
+	return p.run(ctx, args, stdout, stderr)
+}
+
+// program is gridmaster with what it is started with beside flags.
+type program struct {
+	ready *os.File // where to say that it serves; nil: nobody asked
+}
+
+func (p program) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := p.newApp(stdout, stderr).RunContext(ctx, args)
 	if err == nil {
 		return exitDone
 	}
@@ -43,7 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // oneLine joins an error's lines: whoever starts a master reads one.
 func oneLine(err error) string { return strings.Join(strings.Split(err.Error(), "\n"), "; ") }
 
-func newApp(stdout, stderr io.Writer) *cli.App {
+func (p program) newApp(stdout, stderr io.Writer) *cli.App {
 	defaults := master.DefaultConfig()
 	return &cli.App{
 		Name:        "gridmaster",
@@ -73,7 +85,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			if err != nil {
 				return usage(err)
 			}
-			return serve(c.Context, cfg)
+			return p.serve(c.Context, cfg)
 		},
 	}
 }
@@ -95,7 +107,7 @@ func configOf(c *cli.Context, log *slog.Logger) (master.Config, error) {
 }
 
 // serve runs the master until ctx ends or it fails for good.
-func serve(ctx context.Context, cfg master.Config) error {
+func (p program) serve(ctx context.Context, cfg master.Config) error {
 	m, err := master.Open(ctx, cfg)
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
@@ -103,27 +115,24 @@ func serve(ctx context.Context, cfg master.Config) error {
 		}
 		return err
 	}
-	if err := announce(m.GridAddr()); err != nil {
+	if err := p.announce(m.GridAddr()); err != nil {
 		return errors.Join(err, m.Close())
 	}
 	select {
 	case <-ctx.Done():
+		return errors.Join(m.Err(), m.Close())
 	case <-m.Done():
+		return m.Err() // without Close: the disk that failed may hang, and the others elect a leader when this process is gone
 	}
-	return errors.Join(m.Err(), m.Close())
 }
 
-// announce writes "ready <address>" to file descriptor 3 when the starter asked for it with GRID_READY_FD=3.
-func announce(address string) error {
-	if os.Getenv("GRID_READY_FD") != "3" {
+// announce tells the starter, if it asked with GRID_READY_FD=3, that this master can be asked, and where.
+func (p program) announce(address string) error {
+	if p.ready == nil {
 		return nil
 	}
-	f := os.NewFile(3, "ready")
-	if f == nil {
-		return errors.New("announce readiness: GRID_READY_FD=3, but file descriptor 3 is not open")
-	}
-	_, err := fmt.Fprintf(f, "ready %s\n", address)
-	if err := errors.Join(err, f.Close()); err != nil {
+	_, err := fmt.Fprintf(p.ready, "ready %s\n", address)
+	if err := errors.Join(err, p.ready.Close()); err != nil {
 		return fmt.Errorf("announce readiness: %w", err)
 	}
 	return nil

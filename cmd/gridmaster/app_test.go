@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// freePorts are three ports that nobody listens on at the moment.
+func freePorts(t *testing.T) (ports [3]int) {
+	t.Helper()
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports
+}
+
+// gridmaster runs the program until ctx ends.
+func gridmaster(ctx context.Context, args ...string) (status int, stderr string) {
+	var out, errs bytes.Buffer
+	status = run(ctx, append([]string{"gridmaster"}, args...), &out, &errs)
+	return status, errs.String()
+}
+
+func TestStartAndFailures(t *testing.T) {
+	p := freePorts(t)
+	peers := fmt.Sprintf("m1=127.0.0.1:%d/%d/%d", p[0], p[1], p[2])
+	dir := filepath.Join(t.TempDir(), "m1")
+	ready, told, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ready.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan string, 1)
+	go func() {
+		var out, errs bytes.Buffer
+		app := program{ready: told}
+		status := app.run(ctx, []string{"gridmaster", "--id", "m1", "--data", dir, "--peers", peers, "--bootstrap", "--replicas", "1"}, &out, &errs)
+		ended <- fmt.Sprintf("%d %s", status, lastLine(errs.String()))
+	}()
+	line := make([]byte, 100)
+	if err := ready.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := ready.Read(line)
+	if want := fmt.Sprintf("ready 127.0.0.1:%d\n", p[2]); err != nil || string(line[:n]) != want {
+		t.Fatalf("it says %q, %v; want %q", line[:n], err, want)
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		status int
+		want   string
+	}{
+		{"port in use", []string{"--id", "m1", "--data", other, "--peers", peers, "--bootstrap", "--replicas", "1"}, exitFailed,
+			fmt.Sprintf("gridmaster: listen on 127.0.0.1:%d (raft): address already in use; another process holds the port", p[0])},
+		{"directory in use", []string{"--id", "m1", "--data", dir, "--peers", peers, "--replicas", "1"}, exitFailed, "gridmaster: data directory " + dir + " is in use by process"},
+		{"directory not writable", []string{"--id", "m1", "--data", "/proc/nothing", "--peers", peers}, exitFailed, "gridmaster: "},
+		{"unknown flag", []string{"--nonsense"}, exitUsage, "gridmaster: flag provided but not defined: -nonsense"},
+		{"bad peers", []string{"--id", "m1", "--data", other, "--peers", "m1=h"}, exitUsage, `gridmaster: peer "m1=h"`},
+		{"nothing given", nil, exitUsage, "gridmaster: peers: 0 masters listed"},
+		{"too many shards", []string{"--id", "m1", "--data", other, "--peers", peers, "--shards", "4294967297"}, exitUsage, "gridmaster: shards:"},
+		{"argument", []string{"--id", "m1", "now"}, exitUsage, `gridmaster: unexpected argument "now"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			status, stderr := gridmaster(ctx, tt.args...)
+			last := lastLine(stderr)
+			if status != tt.status || !strings.HasPrefix(last, tt.want) {
+				t.Errorf("status %d, %q; want %d, %q", status, last, tt.status, tt.want)
+			}
+			if lines := strings.Count(stderr, "gridmaster: "); lines != 1 {
+				t.Errorf("%d lines say what is wrong:\n%s", lines, stderr)
+			}
+		})
+	}
+	stop()
+	if got := <-ended; !strings.HasPrefix(got, "0 ") {
+		t.Errorf("stopped with status %s", got)
+	}
+}
+
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return lines[len(lines)-1]
+}
