@@ -30,7 +30,7 @@ const defaultTimeout = 30 * time.Second
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out := &printer{w: stdout, errw: stderr}
 	app := newApp(out)
-	err := app.RunContext(ctx, args)
+	err := app.RunContext(ctx, arrange(app, args))
 	if err == nil {
 		return exitDone
 	}
@@ -38,7 +38,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func newApp(out *printer) *cli.App {
-	return &cli.App{
+	app := &cli.App{
 		Name:                 "gridctl",
 		Usage:                "administer a Sutra Grid",
 		Writer:               out.w,
@@ -47,7 +47,7 @@ func newApp(out *printer) *cli.App {
 		EnableBashCompletion: true,
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "master", Aliases: []string{"m"}, EnvVars: []string{"GRID_MASTERS"},
-				Usage: "grid addresses of the masters, host:port,… (default: the context written by `gridctl dev`, else localhost:7002)"},
+				Usage: "grid addresses of the masters, `HOST:PORT,…` (default: the context that gridctl dev writes, else localhost:7002)"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: formatTable, EnvVars: []string{"GRID_OUTPUT"}, Usage: "table or json"},
 			&cli.DurationFlag{Name: "timeout", Value: defaultTimeout, EnvVars: []string{"GRID_TIMEOUT"}, Usage: "give up after this long"},
 		},
@@ -57,18 +57,39 @@ func newApp(out *printer) *cli.App {
 			importCommand(out), getCommand(out), putCommand(out), linkCommand(out), neighborsCommand(out), pathCommand(out),
 			eventsCommand(out),
 		},
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		OnUsageError:   onUsageError,
 		ExitErrHandler: func(*cli.Context, error) {},
-		CommandNotFound: func(c *cli.Context, name string) {
-			out.unknown = fmt.Errorf("unknown command %q; `gridctl help` lists them", name)
-		},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usagef("unknown command %q; `gridctl help` lists them", c.Args().First())
-			}
-			return cli.ShowAppHelp(c)
-		},
+		Action:         onlyHelp,
 	}
+	strict(app.Commands)
+	return app
+}
+
+// strict makes every wrong call an error of ours, one line and status 2, where the parser would print its help instead.
+func strict(commands []*cli.Command) {
+	for _, c := range commands {
+		if c.OnUsageError == nil {
+			c.OnUsageError = onUsageError
+		}
+		if c.Action == nil {
+			c.Action = onlyHelp
+		}
+		strict(c.Subcommands)
+	}
+}
+
+func onUsageError(_ *cli.Context, err error, _ bool) error { return usageError{err} }
+
+// onlyHelp is the action of a group: its help, or an error when a word follows that is none of its commands.
+func onlyHelp(c *cli.Context) error {
+	name := c.App.Name
+	if c.Command != nil && c.Command.HelpName != "" {
+		name = c.Command.HelpName
+	}
+	if c.Args().Present() {
+		return usagef("unknown command %q; `%s --help` lists them", c.Args().First(), name)
+	}
+	return cli.ShowSubcommandHelp(c)
 }
 
 // usageError is a wrong call: exit status 2.

@@ -21,7 +21,7 @@ func unexpected(req, reply any) error {
 func withSession(n int, verb func(c *cli.Context, s *session) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if c.NArg() != n {
-			return usagef("%s takes %d argument(s), not %d; see `gridctl %s --help`", c.Command.Name, n, c.NArg(), c.Command.HelpName)
+			return usagef("%s takes %d argument(s), not %d; see `%s --help`", c.Command.Name, n, c.NArg(), c.Command.HelpName)
 		}
 		s, err := open(c, 0)
 		if err != nil {

@@ -22,7 +22,6 @@ const (
 type printer struct {
 	w, errw io.Writer
 	format  string
-	unknown error
 }
 
 func (p *printer) setFormat(f string) error {

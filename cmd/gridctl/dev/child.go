@@ -66,9 +66,10 @@ func (c *child) run() {
 	defer close(c.done)
 	defer c.cancel()
 	var pause time.Duration
-	for short := 0; c.wait(pause); {
+	keep := keepLogs // the first life of a run begins a new log, later ones go on with it
+	for short := 0; c.wait(pause); keep = 0 {
 		began := time.Now()
-		exit, err := c.live()
+		exit, err := c.live(keep)
 		if err != nil {
 			c.fatal(fmt.Errorf("start %s: %w", c.id, err))
 			return
@@ -111,9 +112,12 @@ func (c *child) wait(pause time.Duration) bool {
 	}
 }
 
+// keepLogs is how many logs of earlier runs are kept.
+const keepLogs = 5
+
 // live is one life of the child, from its start to its end.
-func (c *child) live() (platform.Exit, error) {
-	in, err := c.adapter.Start(c.spec(), func(ref platform.Ref, _ int) error { return c.record.started(c.id, ref) })
+func (c *child) live(keep int) (platform.Exit, error) {
+	in, err := c.adapter.Start(c.spec(keep), func(ref platform.Ref, _ int) error { return c.record.started(c.id, ref) })
 	if err != nil {
 		return platform.Exit{}, err
 	}
@@ -143,8 +147,8 @@ func (c *child) live() (platform.Exit, error) {
 	return exit, nil
 }
 
-func (c *child) spec() platform.Spec {
-	return platform.Spec{Path: filepath.Join(c.cfg.Programs, c.name), Args: c.args, ReadyFile: c.dirs.ready(c.id), LogFile: c.dirs.log(c.id)}
+func (c *child) spec(keep int) platform.Spec {
+	return platform.Spec{Path: filepath.Join(c.cfg.Programs, c.name), Args: c.args, ReadyFile: c.dirs.ready(c.id), LogFile: c.dirs.log(c.id), KeepLogs: keep}
 }
 
 // sayReady is called by run's goroutine only.
