@@ -51,7 +51,7 @@ func (s *session) attend(ctx context.Context) error {
 
 // register goes on until the masters accept the agent, ctx ends, or they refuse it for good.
 func (s *session) register(ctx context.Context) error {
-	var pause transport.Backoff
+	pause := transport.Backoff{First: 100 * time.Millisecond, Max: 10 * time.Second}
 	for ctx.Err() == nil {
 		reply, err := call[transport.RegisterAgentOk](ctx, s.masters, registerTimeout, s.registration())
 		switch {
@@ -185,7 +185,7 @@ func (s *session) emit(ctx context.Context) error {
 		return nil
 	}
 	emitter := string(s.cfg.ID) + "." + s.storeID
-	var pause transport.Backoff
+	pause := transport.Backoff{First: 100 * time.Millisecond, Max: 5 * time.Second}
 	for ctx.Err() == nil {
 		first, events, changed := s.spool.Batch(emitCount, emitBytes)
 		if len(events) == 0 {

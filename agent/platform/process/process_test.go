@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -134,8 +135,15 @@ func TestNothingRunsBeforeItIsRecorded(t *testing.T) {
 	var pid int
 	_, err := adapter().Start(s, func(ref platform.Ref, p int) error {
 		pid = p
-		if text, err := os.ReadFile(s.LogFile); err != nil || len(text) > 0 {
-			t.Errorf("before it was recorded the program printed %q, %v", text, err)
+		w, err := Watch(s.ReadyFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// That nothing happens takes a time limit to see: the program would be ready in a few milliseconds.
+		limit := time.AfterFunc(500*time.Millisecond, func() { w.Close() })
+		defer limit.Stop()
+		if w.Next() == nil {
+			t.Error("the program ran before it was recorded")
 		}
 		return refused
 	})
