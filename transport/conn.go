@@ -181,7 +181,7 @@ func (c *Conn) Call(ctx context.Context, req any) (any, error) {
 	case <-w.done:
 		return w.reply, w.err
 	case <-ctx.Done():
-		return nil, c.abandon(ctx, w)
+		return c.abandon(ctx, w)
 	}
 }
 
@@ -211,19 +211,20 @@ func (c *Conn) submit(ctx context.Context, req any, stream chan any) (*call, err
 	return w, nil
 }
 
-// abandon ends a call whose ctx has ended. Its reply, if it was sent, is still awaited and then dropped.
-func (c *Conn) abandon(ctx context.Context, w *call) error {
+// abandon ends a call whose ctx has ended. Its reply, if it was sent, is still awaited and then dropped; one that has come at
+// the last moment is the answer.
+func (c *Conn) abandon(ctx context.Context, w *call) (any, error) {
 	c.mu.Lock()
 	select {
-	case <-w.done: // at the last moment
+	case <-w.done:
 		c.mu.Unlock()
-		return w.err
+		return w.reply, w.err
 	default:
 	}
 	if !w.sent {
 		w.dropped = true
 		c.mu.Unlock()
-		return c.unavailable(ctx.Err())
+		return nil, c.unavailable(ctx.Err())
 	}
 	c.mu.Unlock()
 	quiet := time.Duration(time.Now().UnixNano() - max(c.lastRead.Load(), 0))
@@ -234,7 +235,7 @@ func (c *Conn) abandon(ctx context.Context, w *call) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		kind = event.KindDeadline
 	}
-	return &event.Error{Kind: kind, Op: "call " + c.addr, Message: "sent, but no answer came: " + ctx.Err().Error()}
+	return nil, &event.Error{Kind: kind, Op: "call " + c.addr, Message: "sent, but no answer came: " + ctx.Err().Error()}
 }
 
 // ErrStop, returned by the function of Stream, ends the stream without an error.
