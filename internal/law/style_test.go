@@ -27,6 +27,11 @@ var wideStructs = map[string]string{
 	"ClusterStatus": "mirrors the body of GET /api/health, field by field",
 }
 
+// foreignSignatures may have more parameters: they implement an interface that is not ours.
+var foreignSignatures = map[string]string{
+	"internal/raftgroup/snapshots.go Create": "raft.SnapshotStore",
+}
+
 // measures collects the sizes seen and what breaks a bound.
 type measures struct {
 	files, functions []int
@@ -111,7 +116,8 @@ func (m *measures) function(fset *token.FileSet, d *ast.FuncDecl) {
 	for _, p := range d.Type.Params.List {
 		params += max(1, len(p.Names))
 	}
-	if params > maxParameters {
+	name := strings.TrimPrefix(where.Filename, "../../") + " " + d.Name.Name
+	if _, foreign := foreignSignatures[name]; params > maxParameters && !foreign {
 		m.faultf("%s: %s has %d parameters, more than %d", where, d.Name.Name, params, maxParameters)
 	}
 	if d.Name.Name == "init" && d.Recv == nil {
