@@ -259,7 +259,7 @@ func TestDeadlineAtTheNode(t *testing.T) {
 		c := g.client(t)
 		defer c.Close()
 		g.fault = func(_ event.NodeID, r *transport.Routed, _ int) error {
-			time.Sleep(time.Duration(r.TimeoutMillis) * time.Millisecond)
+			time.Sleep(time.Duration(r.TimeoutMillis)*time.Millisecond + 100*time.Millisecond) // and the way back
 			return &event.Error{Kind: event.KindInDoubt, Message: "undecided", Txn: event.RequestID{7}}
 		}
 		if _, err := c.Concept(t.Context(), "a"); wireError(err).Kind != event.KindInDoubt {
