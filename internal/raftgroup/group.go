@@ -77,13 +77,25 @@ func open(c Config) (_ *Group, err error) {
 
 func newGroup(c Config) *Group {
 	g := &Group{
-		cfg: c, log: c.Log, latch: newLatch(c.Fatal), contacts: newContacts(), notify: make(chan bool, 1),
+		cfg: c, log: c.Log, contacts: newContacts(), notify: make(chan bool, 1),
 		intake: intake{queue: newQueue(), room: semaphore.NewWeighted(queueBytes), slots: make(chan struct{}, maxInFlight)}, readers: newReaders(),
 	}
+	g.latch = newLatch(g.leave)
 	g.machine = &machine{fsm: c.FSM, group: c.GroupID, latch: g.latch, log: c.Log, level: c.Level, applied: &progress{}}
 	g.open, g.endOpen = context.WithCancelCause(context.Background())
 	g.alive, g.endAlive = context.WithCancelCause(context.Background())
 	return g
+}
+
+// leave follows the replica's first failure: the others are left to themselves at once, however long the process takes to
+// end, for a leader that only cannot read its disk would go on sending heartbeats.
+func (g *Group) leave(why error) {
+	g.wg.Go(func() {
+		if err := g.streams.Close(); err != nil {
+			g.log.Warn("cutting off a failed replica", "group", g.cfg.GroupID, "error", err)
+		}
+	})
+	g.cfg.Fatal(why)
 }
 
 // start brings raft up on the open stores.

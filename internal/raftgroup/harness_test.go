@@ -170,32 +170,38 @@ func (w *wire) isolate(owner string, off bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, other := range w.owner {
-		for _, link := range []string{owner + ">" + other, other + ">" + owner} {
-			w.cut[link] = off
-			for _, c := range w.conns[link] {
-				c.Close()
-			}
-			delete(w.conns, link)
-		}
+		w.cutLocked(owner+">"+other, off)
+		w.cutLocked(other+">"+owner, off)
 	}
 }
 
-// hold keeps what others answer from reaching an owner, until release.
+func (w *wire) cutLocked(link string, off bool) {
+	w.cut[link] = off
+	for _, c := range w.conns[link] {
+		c.Close()
+	}
+	delete(w.conns, link)
+}
+
+// hold keeps everything that others say from an owner, until release: what they answer is on its way, and they reach it
+// with nothing new.
 func (w *wire) hold(owner string) (release func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	ch := make(chan struct{})
 	for _, other := range w.owner {
 		w.held[owner+">"+other] = ch
+		w.cutLocked(other+">"+owner, true)
 	}
-	return func() {
+	return sync.OnceFunc(func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for _, other := range w.owner {
 			delete(w.held, owner+">"+other)
+			w.cutLocked(other+">"+owner, false)
 		}
 		close(ch)
-	}
+	})
 }
 
 // cluster is a group whose replicas all run in the test.

@@ -21,7 +21,8 @@ type peers struct {
 	terms    *termGuard
 	log      *logStore
 
-	incoming chan raft.RPC // raft's Consumer
+	beside   func(raft.RPC) // raft's handler of heartbeats beside its main loop; set once, before any connection
+	incoming chan raft.RPC  // raft's Consumer
 	done     chan struct{}
 	close    func() error // once
 	pumped   sync.WaitGroup
@@ -109,19 +110,22 @@ func (p *peers) toMainLoop(rpc raft.RPC) {
 // Consumer implements raft.Transport.
 func (p *peers) Consumer() <-chan raft.RPC { return p.incoming }
 
-// SetHeartbeatHandler implements raft.Transport. The NetworkTransport calls the handler for requests that carry nothing
-// but a term.
+// SetHeartbeatHandler implements raft.Transport. The NetworkTransport brings requests that carry nothing but a term here
+// instead of to the Consumer.
 func (p *peers) SetHeartbeatHandler(handle func(raft.RPC)) {
-	p.NetworkTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
-		req, ok := rpc.Command.(*raft.AppendEntriesRequest)
-		r := p.raft.Load()
-		if ok && r != nil && p.terms.while(req.Term, func() bool {
-			return r.CurrentTerm() == req.Term && r.State() == raft.Follower
-		}, func() { handle(rpc) }) {
-			return
-		}
-		p.toMainLoop(rpc)
-	})
+	p.beside = handle
+	p.NetworkTransport.SetHeartbeatHandler(p.heartbeat)
+}
+
+func (p *peers) heartbeat(rpc raft.RPC) {
+	req, ok := rpc.Command.(*raft.AppendEntriesRequest)
+	r := p.raft.Load()
+	if ok && r != nil && p.terms.while(req.Term, func() bool {
+		return r.CurrentTerm() == req.Term && r.State() == raft.Follower
+	}, func() { p.beside(rpc) }) {
+		return
+	}
+	p.toMainLoop(rpc)
 }
 
 // LocalAddr implements raft.Transport.

@@ -19,7 +19,8 @@ func repeated(msg string) bool {
 	switch msg {
 	case "failed to heartbeat to", "failed to appendEntries to", "failed to make requestVote RPC", "failed to contact",
 		"unable to get address for server, using fallback address", "appendEntries rejected, sending older logs",
-		"rejecting pre-vote request since we have a leader", "rejecting vote request since we have a leader":
+		"rejecting pre-vote request since we have a leader", "rejecting vote request since we have a leader",
+		"failed to accept connection":
 		return true
 	}
 	return false
