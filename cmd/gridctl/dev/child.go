@@ -22,6 +22,7 @@ type supervisor struct {
 	changed func()      // a pid changed
 	fatal   func(error) // the grid cannot go on
 	isReady func() bool // the grid was ready once
+	since   func(time.Time) time.Duration
 }
 
 // child is one program that is kept running until it is told to end. Terminate and Kill also keep it from being started again.
@@ -77,7 +78,7 @@ func (c *child) run() {
 		if c.ctx.Err() != nil {
 			return
 		}
-		lived := time.Since(began)
+		lived := c.since(began)
 		pause = restartPause(lived, pause)
 		if short++; pause == 0 {
 			short = 0

@@ -58,6 +58,7 @@ type rig struct {
 	fatal chan error
 	moved chan struct{} // holds one element when a pid changed
 	ready bool
+	lived time.Duration // what every life of a child counts as
 }
 
 func newRig(t *testing.T) *rig {
@@ -79,6 +80,7 @@ func newRig(t *testing.T) *rig {
 		out:     &printer{w: &r.out},
 		fatal:   func(err error) { r.fatal <- err },
 		isReady: func() bool { return r.ready },
+		since:   func(time.Time) time.Duration { return r.lived },
 		changed: func() {
 			select {
 			case r.moved <- struct{}{}:
@@ -123,7 +125,7 @@ func (r *rig) said() string {
 
 func TestChildIsStartedAgain(t *testing.T) {
 	r := newRig(t)
-	r.ready = true
+	r.ready, r.lived = true, time.Hour
 	c := r.start(t, "run")
 	<-c.ready
 	first := c.pid()

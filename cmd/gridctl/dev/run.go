@@ -151,7 +151,7 @@ func (g *grid) launch(fail func(error)) error {
 	}
 	g.board = newBoard(g.layout)
 	s := &supervisor{cfg: g.cfg, adapter: g.left.adapter, dirs: g.layout.dirs, record: g.record, out: g.out, changed: g.board.changed,
-		fatal: fail, isReady: g.board.ready.Load}
+		fatal: fail, isReady: g.board.ready.Load, since: time.Since}
 	g.fleet = newFleet(s, agents, g.ending.Load)
 	g.events = s.launch(g.layout.eventsProgram())
 	for _, p := range g.layout.masterPrograms(g.cfg) {
