@@ -39,12 +39,15 @@ type Node struct {
 	serving sync.WaitGroup // mux, server, host
 	looping sync.WaitGroup
 
-	closeOnce sync.Once
-	closeErr  error
+	closeOnce func() error
+	failure   failure
+}
 
-	failOnce sync.Once
-	failed   chan struct{}
-	failure  error // set before failed is closed
+// failure is the first reason why a node cannot go on.
+type failure struct {
+	once sync.Once
+	done chan struct{}
+	err  error // set before done is closed
 }
 
 // signal wakes one loop; a wake that is not yet taken is enough.
@@ -68,8 +71,9 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", string(cfg.nodeID())), started: time.Now(),
-		mapped: newSignal(), failed: make(chan struct{}),
+		mapped: newSignal(), failure: failure{done: make(chan struct{})},
 	}
+	n.closeOnce = sync.OnceValue(n.close)
 	n.loops, n.stop = context.WithCancel(context.Background())
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -114,8 +118,7 @@ func (n *Node) open() error {
 // Close stops the node: leadership is handed over, then everything ends, in the reverse order of the start. It waits for all
 // of it, and a second call returns what the first one did.
 func (n *Node) Close() error {
-	n.closeOnce.Do(func() { n.closeErr = n.close() })
-	return n.closeErr
+	return n.closeOnce()
 }
 
 func (n *Node) close() error {
@@ -155,13 +158,13 @@ func (n *Node) StoreID() string {
 
 // Failed is closed when the node cannot go on: a failed or hung disk, a damaged store. Err then says why, and the process
 // must end: nothing of what it still answers can be trusted to be durable.
-func (n *Node) Failed() <-chan struct{} { return n.failed }
+func (n *Node) Failed() <-chan struct{} { return n.failure.done }
 
 // Err is why the node failed; nil while it has not.
 func (n *Node) Err() error {
 	select {
-	case <-n.failed:
-		return n.failure
+	case <-n.failure.done:
+		return n.failure.err
 	default:
 		return nil
 	}
@@ -170,8 +173,8 @@ func (n *Node) Err() error {
 // Wait blocks until the node fails, and returns why, or ctx ends, and returns nil.
 func (n *Node) Wait(ctx context.Context) error {
 	select {
-	case <-n.failed:
-		return n.failure
+	case <-n.failure.done:
+		return n.failure.err
 	case <-ctx.Done():
 		return nil
 	}
@@ -179,10 +182,10 @@ func (n *Node) Wait(ctx context.Context) error {
 
 // fail records the first reason to leave.
 func (n *Node) fail(err error) {
-	n.failOnce.Do(func() {
-		n.failure = err
+	n.failure.once.Do(func() {
+		n.failure.err = err
 		n.log.Error("the node cannot go on", "error", err)
-		close(n.failed)
+		close(n.failure.done)
 	})
 }
 

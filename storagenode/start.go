@@ -78,8 +78,8 @@ func (n *Node) serveAlone(err error) error {
 		}
 		select {
 		case <-changed:
-		case <-n.failed:
-			return n.failure
+		case <-n.failure.done:
+			return n.failure.err
 		case <-limit.C:
 			return fmt.Errorf("%s in %s has no leader after %s: see the log", r.shard, n.cfg.Data, aloneLimit)
 		}
