@@ -139,7 +139,7 @@ func TestErrors(t *testing.T) {
 	wide := func(_ context.Context, ids []string, d string) ([][]string, []bool, error) {
 		neighbors, known := make([][]string, len(ids)), make([]bool, len(ids))
 		for i, id := range ids {
-			for j := range 200 {
+			for j := range 30 {
 				neighbors[i] = append(neighbors[i], fmt.Sprintf("%s%s.%d", d, id, j))
 			}
 		}
