@@ -52,7 +52,7 @@ type Conn struct {
 	cancel context.CancelCauseFunc // ends both goroutines
 	wg     sync.WaitGroup
 
-	lastRead atomic.Int64 // monotonic-free unix ns of the last byte that came
+	lastRead atomic.Int64 // unix ns of the last byte that came
 	lastUsed atomic.Int64 // unix ns of the last call
 
 	mu     sync.Mutex
@@ -65,7 +65,8 @@ type Conn struct {
 type call struct {
 	frame   []byte // nil once it was written
 	sent    bool
-	dropped bool // ctx ended before it was written
+	sentAt  int64 // unix ns; of a sent one
+	dropped bool  // ctx ended before it was written
 	reply   any
 	err     error
 	done    chan struct{}
@@ -226,9 +227,9 @@ func (c *Conn) abandon(ctx context.Context, w *call) (any, error) {
 		c.mu.Unlock()
 		return nil, c.unavailable(ctx.Err())
 	}
+	since := w.sentAt
 	c.mu.Unlock()
-	quiet := time.Duration(time.Now().UnixNano() - max(c.lastRead.Load(), 0))
-	if quiet > silence {
+	if quiet := time.Duration(time.Now().UnixNano() - max(c.lastRead.Load(), since)); quiet > silence {
 		c.fail(fmt.Errorf("no answer for %s", quiet.Round(time.Millisecond)))
 	}
 	kind := event.KindUnknownOutcome
@@ -307,6 +308,7 @@ func (c *Conn) writeAll() {
 
 // take moves calls that wait into the queue of those that await a reply, and their bytes into chunk.
 func (c *Conn) take(chunk []byte) ([]byte, int) {
+	now := time.Now().UnixNano()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := 0
@@ -318,7 +320,7 @@ func (c *Conn) take(chunk []byte) ([]byte, int) {
 			continue
 		}
 		chunk = append(chunk, w.frame...)
-		w.frame, w.sent = nil, true
+		w.frame, w.sent, w.sentAt = nil, true, now
 		c.sent = append(c.sent, w)
 	}
 	c.unsent = slices.Delete(c.unsent, 0, n)

@@ -227,19 +227,20 @@ func TestInFlightIsBounded(t *testing.T) {
 // TestSilentServer runs in virtual time: a call that meets its deadline takes a silent connection down, and only a silent one.
 func TestSilentServer(t *testing.T) {
 	for _, tt := range []struct {
-		timeout time.Duration
-		alive   bool
-	}{{silence / 2, true}, {silence * 2, false}} {
+		unused, timeout time.Duration
+		alive           bool
+	}{{0, silence / 2, true}, {0, silence * 2, false}, {time.Hour, silence / 2, true}, {time.Hour, silence * 2, false}} {
 		synctest.Test(t, func(t *testing.T) {
 			near, far := memoryPipe("a", "b")
 			c := newConn(near, "b")
+			time.Sleep(tt.unused)
 			ctx, cancel := context.WithTimeout(context.Background(), tt.timeout)
 			defer cancel()
 			if _, err := c.Call(ctx, &GetStats{}); kindOf(err) != event.KindDeadline {
 				t.Error(err)
 			}
 			if c.alive() != tt.alive {
-				t.Errorf("alive %v after %v", c.alive(), tt.timeout)
+				t.Errorf("alive %v: %+v", c.alive(), tt)
 			}
 			_ = c.Close()
 			_ = far.Close()
