@@ -35,7 +35,10 @@ func (a *arranger) walk(words []string) {
 			return
 		}
 		if !strings.HasPrefix(w, "-") || w == "-" {
-			a.word(w)
+			if a.word(w) {
+				a.rest = append(a.rest, words[i+1:]...)
+				return
+			}
 			continue
 		}
 		to, takesValue := a.flag(w)
@@ -47,16 +50,18 @@ func (a *arranger) walk(words []string) {
 	}
 }
 
-// word is a command on the way to the verb, or an argument of it.
-func (a *arranger) word(w string) {
+// word is a command on the way to the verb, or an argument of it. It tells whether all that follows is the command's as it stands.
+func (a *arranger) word(w string) (verbatim bool) {
 	at := slices.IndexFunc(a.commands, func(c *cli.Command) bool { return c.HasName(w) })
 	if a.positional || at < 0 {
 		a.positional = true
 		a.rest = append(a.rest, w)
-		return
+		return false
 	}
+	c := a.commands[at]
 	a.path = append(a.path, w)
-	a.flags, a.commands = a.commands[at].Flags, a.commands[at].Subcommands
+	a.flags, a.commands = c.Flags, c.Subcommands
+	return c.SkipFlagParsing
 }
 
 // flag tells where a flag belongs and whether its value is the next word.

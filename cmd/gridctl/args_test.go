@@ -22,6 +22,7 @@ func TestArrange(t *testing.T) {
 		"gridctl get a --nonsense":                         "gridctl get --nonsense a",
 		"gridctl import - --on-error continue":             "gridctl import --on-error continue -",
 		"gridctl":                                          "gridctl",
+		"gridctl dev hold prog --id x -o y":                "gridctl dev hold prog --id x -o y",
 		"gridctl --timeout 3s --master h:1 neighbors x -h": "gridctl --timeout 3s --master h:1 neighbors -h x",
 	} {
 		if got := strings.Join(arrange(app, strings.Fields(in)), " "); got != want {
