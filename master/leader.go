@@ -48,7 +48,6 @@ func (l *leader) Run(ctx context.Context, term uint64) {
 	}
 	o := &office{leader: l, term: term, started: time.Now()}
 	l.clock.TakeOffice(l.replica.View().Time())
-	l.log.Info("leading", "term", term)
 	o.keep(ctx, "found", o.found)
 	var wg sync.WaitGroup
 	for _, loop := range []struct {
@@ -64,7 +63,6 @@ func (l *leader) Run(ctx context.Context, term uint64) {
 		wg.Go(func() { o.keep(ctx, loop.name, loop.run) })
 	}
 	wg.Wait()
-	l.log.Info("leads no more", "term", term, "cause", context.Cause(ctx))
 }
 
 // keep runs a loop until it is done or the term is over; one that fails begins again.

@@ -269,9 +269,12 @@ func TestLeaderLost(t *testing.T) {
 	drain(100)
 	stop()
 	writers.Wait()
+	last := must[transport.ClusterStatus](c, followers[0], &transport.GetClusterStatus{}).Seq
 	events := [2][]*event.Envelope{}
 	for i, id := range followers {
-		events[i] = c.feed(id, 1, until(event.TypeMasterUnreachable, 1))
+		events[i] = c.feed(id, 1, func(all []*event.Envelope) bool {
+			return uint64(len(all)) >= last && until(event.TypeMasterUnreachable, 1)(all)
+		})
 	}
 	for i := range min(len(events[0]), len(events[1])) {
 		if a, b := events[0][i], events[1][i]; a.Chain != b.Chain {
