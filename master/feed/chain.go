@@ -7,10 +7,14 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
-// checkLink checks that e continues a history whose chain value is prev (safety S27).
-func checkLink(prev event.Chain, e *event.Envelope) error {
-	if err := event.Verify(prev, e); err != nil {
-		return fmt.Errorf("%w: %w", ErrBroken, err)
+// checkLink checks that a record continues a history whose chain value is prev (safety S27). e is the record decoded.
+func checkLink(prev event.Chain, record []byte, e *event.Envelope) error {
+	h, err := event.HashRecord(record)
+	if err != nil {
+		return err
+	}
+	if event.NextChain(prev, h) != e.Chain {
+		return fmt.Errorf("%w: event %d, or one before it, is not what was recorded", ErrBroken, e.Seq)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,13 +118,16 @@ func TestRestore(t *testing.T) {
 
 // TestRestoreIsAtomic: a stream that breaks anywhere leaves the outbox as it was, also when the process dies there.
 func TestRestoreIsAtomic(t *testing.T) {
-	h := settings(t, 2000)
+	h := &history{time: 1_700_000_000_000_000}
+	for range 200 { // more than one batch of writes
+		h.setting(t, time.Second, strings.Repeat("large", 8<<10))
+	}
 	source := newOutbox(t)
 	mustAppend(t, source, 9, h.records...)
 	stream := streamOf(t, source, 0)
 	held := settings(t, 7)
 	held.setting(t, time.Second, "ours")
-	for cut := 0; cut < len(stream); cut += 1 + cut/3 {
+	for _, cut := range []int{0, 3, len(streamMagic), 100, 1 << 20, len(stream) / 2, restoreBatch + 1<<20, len(stream) - 1} {
 		fs := vfs.NewCrashableMem()
 		o := openMem(t, fs, 0, 0)
 		mustAppend(t, o, 1, held.records...)
@@ -141,7 +145,7 @@ func TestRestoreIsAtomic(t *testing.T) {
 			if err := o.Restore(bytes.NewReader(stream)); err != nil {
 				t.Fatal(err)
 			}
-			if got := all(t, o); len(got) != 2000 {
+			if got := all(t, o); len(got) != 200 {
 				t.Fatalf("cut at %d: %d events after the second restore", cut, len(got))
 			}
 			if err := o.Close(); err != nil {
@@ -188,7 +192,7 @@ func FuzzRestore(f *testing.F) {
 			}
 			e, err := event.DecodeEnvelope(got[i].Bytes)
 			if err == nil {
-				err = checkLink(prev, e)
+				err = checkLink(prev, got[i].Bytes, e)
 			}
 			if err != nil {
 				t.Fatal(err)

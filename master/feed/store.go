@@ -140,7 +140,7 @@ func (b *bounds) push(batch *pebble.Batch, r fsm.Record) error {
 		return fmt.Errorf("%w: the record says event %d of type %d", ErrBroken, env.Seq, env.Type)
 	}
 	if !b.empty() || b.baseKnown {
-		if err := checkLink(b.tail, env); err != nil {
+		if err := checkLink(b.tail, r.Bytes, env); err != nil {
 			return err
 		}
 	}
