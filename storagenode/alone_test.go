@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -180,6 +181,27 @@ func TestEventStorage(t *testing.T) {
 	}
 	if r := n.replicas.all()[0]; r.shard != "events" {
 		t.Errorf("the shard is %s", r.shard)
+	}
+}
+
+func TestHelloSaysWhatTheNodeKnows(t *testing.T) {
+	network := transport.NewMemory()
+	n := openAlone(t, network, t.TempDir())
+	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+	defer cancel()
+	conn, err := transport.DialConn(ctx, transport.DialConfig{Network: network, Addr: n.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	hello := conn.Hello()
+	for _, feature := range []string{"concurrent", "batch", "routed"} {
+		if hello == nil || !slices.Contains(hello.Features, feature) {
+			t.Errorf("%q is not announced: %+v", feature, hello)
+		}
+	}
+	if hello.GridID != n.gridID() || hello.TimeMicros == 0 {
+		t.Errorf("hello %+v", hello)
 	}
 }
 

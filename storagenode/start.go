@@ -114,7 +114,10 @@ func (n *Node) cacheShare() int64 {
 	return max(1<<20, n.cfg.CacheBytes/int64(shards))
 }
 
+// features are what a node knows beside what its server does: a client that sees "batch" sends many writes as one.
+var features = []string{"batch", "routed"}
+
 // hello fills the answer to a client's greeting.
 func (n *Node) hello() transport.HelloOk {
-	return transport.HelloOk{GridID: n.gridID(), ShardEpoch: n.maps.current().Epoch, TimeMicros: time.Now().UnixMicro()}
+	return transport.HelloOk{Features: features, GridID: n.gridID(), ShardEpoch: n.maps.current().Epoch, TimeMicros: time.Now().UnixMicro()}
 }
