@@ -47,7 +47,7 @@ func listen(cfg Config) (*ports, error) {
 	}
 	p := &ports{raft: transport.NewMux(raft, cfg.ServerTLS, cfg.Log), grid: transport.NewMux(grid, cfg.ServerTLS, cfg.Log), http: web}
 	p.peer = p.raft.Raft()
-	return p, p.raft.Frames().Close() // the raft port answers no frames: they are dropped
+	return p, p.raft.Frames().Close() // the raft port speaks no frames
 }
 
 // close ends the listeners.

@@ -52,7 +52,7 @@ func NewMux(l net.Listener, conf *tls.Config, log *slog.Logger) *Mux {
 	return m
 }
 
-// Frames is where connections that speak frames are accepted.
+// Frames is where connections that speak frames are accepted. Once it is closed frames are refused.
 func (m *Mux) Frames() net.Listener { return m.frames }
 
 // Raft is where connections with the raft preface are accepted; the preface is still to be read. It must be called before
@@ -152,6 +152,8 @@ func (m *Mux) dispatch(raw, conn net.Conn, conf *tls.Config) {
 		m.handshake(raw, peeked, conf)
 	case conf != nil:
 		m.refuse(peeked, "this port speaks TLS only")
+	case b <= maxFrameByte && m.frames.isClosed():
+		m.refuse(peeked, "no frames on this port")
 	case b <= maxFrameByte:
 		m.frames.offer(peeked)
 	case b == raftByte && m.raft != nil:
@@ -229,6 +231,11 @@ func (m *Mux) newListener() *muxListener {
 func (l *muxListener) offer(conn net.Conn) {
 	select {
 	case l.conns <- conn:
+		select {
+		case <-l.done: // closed meanwhile: nobody will accept it
+			l.drain()
+		default:
+		}
 	case <-l.done:
 		_ = conn.Close()
 	case <-l.mux.done:
@@ -254,14 +261,26 @@ func (l *muxListener) Accept() (net.Conn, error) {
 
 // Close ends this outlet; the Mux lives on and drops what would come out here.
 func (l *muxListener) Close() error {
-	l.once.Do(func() { close(l.done) })
+	l.once.Do(func() {
+		close(l.done)
+		l.drain()
+	})
 	return nil
+}
+
+func (l *muxListener) isClosed() bool {
+	select {
+	case <-l.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // Addr is the port's address.
 func (l *muxListener) Addr() net.Addr { return l.mux.listener.Addr() }
 
-// drain closes what nobody accepted; no sniffer runs any more.
+// drain closes what nobody has accepted.
 func (l *muxListener) drain() {
 	for {
 		select {

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -117,6 +118,33 @@ func TestMuxCloseEndsWhatWaits(t *testing.T) {
 			t.Error("accepts after Close")
 		}
 		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestMuxRefusesFramesOnceTheirOutletIsClosed: every such connection is answered and closed, none is left with nobody to read it.
+func TestMuxRefusesFramesOnceTheirOutletIsClosed(t *testing.T) {
+	both(t, func(t *testing.T, n Network) {
+		l := listen(t, n)
+		m := NewMux(l, nil, quiet())
+		if err := m.Frames().Close(); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		go func() { done <- m.Serve(t.Context()) }()
+		for range 20 {
+			c := dialRaw(t, n, l.Addr().String())
+			_, _ = c.Write([]byte{0, 0, 0, 3, 1, 2, 3})
+			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+			if b, err := io.ReadAll(c); err != nil || !bytes.Contains(b, []byte("no frames on this port")) {
+				t.Fatalf("answered %q, %v", b, err)
+			}
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
