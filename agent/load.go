@@ -11,9 +11,14 @@ import (
 
 // loadMeter reads how busy the machine is. What cannot be read stays 0: load is telemetry.
 type loadMeter struct {
-	dir         string // its file system is the one measured
-	busy, total uint64 // of the last reading, in clock ticks of all cores
+	dir         string  // its file system is the one measured
+	busy, total uint64  // where the last span began, in clock ticks of all cores
+	cpu         float64 // over the last span
 }
+
+// minSpan is the least time over which the CPU's load is measured: 100 ticks are a second of one core. Heartbeats that a change brings
+// come milliseconds apart, and a share of three ticks says nothing.
+const minSpan = 100
 
 const mib = 1 << 20
 
@@ -22,11 +27,9 @@ func (m *loadMeter) read() event.Load {
 	var l event.Load
 	if text, err := os.ReadFile("/proc/stat"); err == nil {
 		busy, total := cpuTicks(string(text))
-		if total > m.total {
-			l.CPU = float64(busy-m.busy) / float64(total-m.total)
-		}
-		m.busy, m.total = busy, total
+		m.span(busy, total)
 	}
+	l.CPU = m.cpu
 	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
 		l.MemoryMB = memoryUsedMB(string(text))
 	}
@@ -35,6 +38,14 @@ func (m *loadMeter) read() event.Load {
 		l.DiskMB = (fs.Blocks - fs.Bfree) * uint64(fs.Bsize) / mib
 	}
 	return l
+}
+
+// span takes a reading of the CPU's counters; it counts once it is far enough behind the last one that did.
+func (m *loadMeter) span(busy, total uint64) {
+	if total >= m.total+minSpan && busy >= m.busy {
+		m.cpu = min(1, float64(busy-m.busy)/float64(total-m.total))
+		m.busy, m.total = busy, total
+	}
 }
 
 // cpuTicks reads the first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal. Idle and waiting for a

@@ -194,6 +194,15 @@ func TestLoad(t *testing.T) {
 	if mb := memoryUsedMB("MemTotal:  4096000 kB\nMemFree: 1 kB\nMemAvailable:  2048000 kB\n"); mb != 2000 {
 		t.Errorf("memory %d MiB, want 2000", mb)
 	}
+	var spans loadMeter
+	for i, c := range []struct {
+		busy, total uint64
+		want        float64
+	}{{500, 1000, 0.5}, {503, 1003, 0.5}, {598, 1099, 0.5}, {575, 1100, 0.75}, {575, 1200, 0}, {10, 20, 0}} {
+		if spans.span(c.busy, c.total); spans.cpu != c.want {
+			t.Errorf("reading %d: load %v, want %v", i, spans.cpu, c.want)
+		}
+	}
 	m := loadMeter{dir: t.TempDir()}
 	first, second := m.read(), m.read()
 	if first.MemoryMB == 0 || first.DiskMB == 0 || first.CPU < 0 || first.CPU > 1 || second.CPU < 0 || second.CPU > 1 {
