@@ -132,7 +132,9 @@ func (m *testMaster) outcome(q *transport.TxnOutcome) any {
 	defer m.mu.Unlock()
 	key := attempt{q.TxnID, q.Attempt}
 	m.asked[key]++
-	m.decided[key] = m.decided[key]
+	if _, ok := m.decided[key]; !ok {
+		m.decided[key] = false
+	}
 	m.signalLocked()
 	return &transport.TxnOutcomeOk{Committed: m.decided[key], Seq: 1}
 }
