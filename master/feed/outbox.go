@@ -109,18 +109,24 @@ func (o *Outbox) Append(appliedIndex uint64, records []fsm.Record) error {
 	batch := o.db.NewBatch()
 	defer batch.Close()
 	for _, r := range records {
-		var err error
-		if r.Seq <= held.last {
-			err = o.verifyHeld(held, r)
-		} else {
-			err = b.push(batch, r)
-		}
-		if err != nil {
+		if err := o.appendOne(batch, held, &b, r); err != nil {
 			return fmt.Errorf("append event %d: %w", r.Seq, err)
 		}
 	}
 	b.applied = max(b.applied, appliedIndex)
 	return o.commit(batch, b)
+}
+
+// appendOne adds a record to the batch, unless it is there already.
+func (o *Outbox) appendOne(batch *pebble.Batch, held bounds, b *bounds, r fsm.Record) error {
+	if r.Seq <= held.last {
+		return o.verifyHeld(held, r)
+	}
+	time, err := b.extend(r)
+	if err != nil {
+		return err
+	}
+	return batch.Set(eventKey(b.gen, r.Seq), encodeEntry(r, time), nil)
 }
 
 // verifyHeld checks that a record at or below the last one is the one held. One that was trimmed cannot be compared.

@@ -135,36 +135,20 @@ func (o *Outbox) Restore(r io.Reader) error {
 }
 
 func (o *Outbox) restore(r io.Reader) error {
-	target, err := readHeader(r)
+	held := o.bounds()
+	f := filler{db: o.db, gen: held.gen + 1, batch: o.db.NewBatch()}
+	defer func() { f.batch.Close() }()
+	b, err := readStream(r, f.put)
 	if err != nil {
 		return err
 	}
-	held := o.bounds()
-	b := bounds{gen: held.gen + 1, first: target.first, last: target.first - 1, applied: target.applied,
-		base: target.base, baseKnown: target.baseKnown, tail: target.base}
-	f := filler{db: o.db, batch: o.db.NewBatch()}
-	defer func() { f.batch.Close() }()
-	for {
-		body, err := readChunk(r)
-		if err != nil {
-			return err
-		}
-		if len(body) == 0 {
-			break
-		}
-		if err := f.add(&b, body); err != nil {
-			return err
-		}
-	}
-	if b.last != target.last || b.tail != target.tail {
-		return fmt.Errorf("%w: the stream ends at event %d, its header says %d", ErrBroken, b.last, target.last)
-	}
-	if o.continues(held, target) {
+	if o.continues(held, b) {
 		if err := o.clearOthers(held.gen); err != nil {
 			return err
 		}
-		return o.DropAbove(target.last)
+		return o.DropAbove(b.last)
 	}
+	b.gen = f.gen
 	if err := f.batch.DeleteRange(eventKey(0, 0), eventKey(b.gen, 0), nil); err != nil {
 		return err
 	}
@@ -184,13 +168,53 @@ func (o *Outbox) continues(held, target bounds) bool {
 	return err == nil && chain == target.tail
 }
 
-// filler writes a restored run to the store in bounded batches.
+// filler writes a restored run to the store, under a generation of its own, in bounded batches.
 type filler struct {
 	db    *pebble.DB
+	gen   uint32
 	batch *pebble.Batch
 }
 
-func (f *filler) add(b *bounds, body []byte) error {
+func (f *filler) put(r fsm.Record, time int64) error {
+	if err := f.batch.Set(eventKey(f.gen, r.Seq), encodeEntry(r, time), nil); err != nil || f.batch.Len() < restoreBatch {
+		return err
+	}
+	if err := f.batch.Commit(pebble.NoSync); err != nil {
+		return err
+	}
+	err := f.batch.Close()
+	f.batch = f.db.NewBatch()
+	return err
+}
+
+// readStream reads a whole stream, gives put every event once it is known to continue the one before, and returns the
+// bounds of the run. The records' bytes are valid only during the call of put.
+func readStream(r io.Reader, put func(r fsm.Record, time int64) error) (bounds, error) {
+	target, err := readHeader(r)
+	if err != nil {
+		return bounds{}, err
+	}
+	b := bounds{first: target.first, last: target.first - 1, applied: target.applied, base: target.base, baseKnown: target.baseKnown, tail: target.base}
+	for {
+		body, err := readChunk(r)
+		if err != nil {
+			return bounds{}, err
+		}
+		if len(body) == 0 {
+			break
+		}
+		if err := readRun(&b, body, put); err != nil {
+			return bounds{}, err
+		}
+	}
+	if b.last != target.last || b.tail != target.tail {
+		return bounds{}, fmt.Errorf("%w: the stream ends at event %d, its header says %d", ErrBroken, b.last, target.last)
+	}
+	return b, nil
+}
+
+// readRun reads the events of one chunk.
+func readRun(b *bounds, body []byte, put func(r fsm.Record, time int64) error) error {
 	for len(body) > 0 {
 		if len(body) < 4 {
 			return fmt.Errorf("%w: %d bytes behind the last event", ErrBroken, len(body))
@@ -205,20 +229,16 @@ func (f *filler) add(b *bounds, body []byte) error {
 			return fmt.Errorf("event %d: %w", record.Seq, err)
 		}
 		record.Type = env.Type
-		if err := b.push(f.batch, record); err != nil {
+		time, err := b.extend(record)
+		if err == nil {
+			err = put(record, time)
+		}
+		if err != nil {
 			return fmt.Errorf("event %d: %w", record.Seq, err)
 		}
 		body = body[4+n:]
 	}
-	if f.batch.Len() < restoreBatch {
-		return nil
-	}
-	if err := f.batch.Commit(pebble.NoSync); err != nil {
-		return err
-	}
-	err := f.batch.Close()
-	f.batch = f.db.NewBatch()
-	return err
+	return nil
 }
 
 func readHeader(r io.Reader) (bounds, error) {

@@ -127,29 +127,26 @@ func readBounds(db pebble.Reader) (bounds, error) {
 	return decodeBounds(v)
 }
 
-// push adds the record that continues the run, if it does.
-func (b *bounds) push(batch *pebble.Batch, r fsm.Record) error {
+// extend checks that a record continues the run, and makes it part of it. It returns the time of the event.
+func (b *bounds) extend(r fsm.Record) (time int64, err error) {
 	if r.Seq != b.last+1 {
-		return fmt.Errorf("%w: it ends at %d", ErrGap, b.last)
+		return 0, fmt.Errorf("%w: it ends at %d", ErrGap, b.last)
 	}
 	env, err := event.DecodeEnvelope(r.Bytes)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if env.Seq != r.Seq || env.Type != r.Type {
-		return fmt.Errorf("%w: the record says event %d of type %d", ErrBroken, env.Seq, env.Type)
+		return 0, fmt.Errorf("%w: the record says event %d of type %d", ErrBroken, env.Seq, env.Type)
 	}
 	if !b.empty() || b.baseKnown {
 		if err := checkLink(b.tail, r.Bytes, env); err != nil {
-			return err
+			return 0, err
 		}
-	}
-	if err := batch.Set(eventKey(b.gen, r.Seq), encodeEntry(r, env.Time), nil); err != nil {
-		return err
 	}
 	b.last, b.tail = r.Seq, env.Chain
 	b.bytes += uint64(len(r.Bytes))
-	return nil
+	return env.Time, nil
 }
 
 // drop removes the first event of the run; the caller sets base.
