@@ -132,10 +132,13 @@ func TestTxnAccessors(t *testing.T) {
 // TestOutbox: the quota degrades the cluster, an acknowledgement clears it, and neither wavers around the bound.
 func TestOutbox(t *testing.T) {
 	r := formed(t, 1, 0)
-	r.must(event.SettingChanged{Key: SettingFeedQuota, Value: "1"})
+	r.must(event.SettingChanged{Key: SettingFeedQuota, Value: "4"})
 	r.must(event.SinkAdded{Sink: "events", Address: "h:1", Class: "grid"})
+	for r.m.View().Seq() < backlogStride {
+		r.must(event.AgentHeartbeat{AgentID: "agent-1"})
+	}
 	value := strings.Repeat("x", 4000)
-	for range 300 {
+	for range 1200 {
 		if r.m.View().Cluster().Level == Degraded {
 			break
 		}
@@ -145,6 +148,10 @@ func TestOutbox(t *testing.T) {
 	o := s.Outbox()
 	if s.Cluster().Level != Degraded || o.Bytes*100 < o.Quota*80 || o.Bytes*100 > o.Quota*81 || o.Events != s.Seq() || !strings.Contains(s.Cluster().Reason, "outbox") {
 		t.Fatalf("%+v with %+v", s.Cluster(), o)
+	}
+	r.must(event.FeedAcked{Sink: "events", SinkID: "x", Through: backlogStride})
+	if o := r.m.View().Outbox(); o.Bytes*100 >= o.Quota*80 || o.Bytes*100 < o.Quota*75 || r.m.View().Cluster().Level != Degraded {
+		t.Fatalf("under 80 %%, not yet under 75 %%: %+v with %+v", r.m.View().Cluster(), o)
 	}
 	for range 800 { // fill it further, over marks of the backlog
 		r.must(event.SettingChanged{Key: "k", Value: value[:3000]})
