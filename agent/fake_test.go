@@ -285,7 +285,8 @@ func (m *masters) awaitNode(id event.NodeID, status Phase) (found event.NodeRepo
 func testConfig(dir string, masters ...string) Config {
 	cfg := DefaultConfig()
 	cfg.ID, cfg.Data, cfg.Masters, cfg.Listen = "agent-1", dir, masters, "127.0.0.1:0"
-	cfg.NodePorts = PortRange{From: 19000, To: 19999}
+	from := 10000 + uint32(os.Getpid()%180)*50 // of its own: two runs of these tests do not meet; below the ports the kernel gives away
+	cfg.NodePorts = PortRange{From: from, To: from + 49}
 	cfg.Platform = nodePrograms{process.New(os.Args[0], "hold"), ""}
 	cfg.GridNode = os.Args[0]
 	cfg.NodeArgs = []string{"--behave", filepath.Join(dir, "behave")}
@@ -346,7 +347,8 @@ func newDir(t *testing.T) string {
 	return dir
 }
 
-// nodeProcesses finds the nodes that run in a data directory.
+// nodeProcesses finds the nodes that run in a data directory. A process that is held before it becomes one is none: it has run nothing,
+// and ends by itself when the agent that started it is gone.
 func nodeProcesses(t *testing.T, dir string) []int {
 	t.Helper()
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -356,8 +358,9 @@ func nodeProcesses(t *testing.T, dir string) []int {
 	var pids []int
 	for _, path := range paths {
 		text, _ := os.ReadFile(path) // of a process that has ended: nothing
+		argv := strings.Split(string(text), "\x00")
 		var pid int
-		if _, err := fmt.Sscanf(path, "/proc/%d/cmdline", &pid); err == nil && strings.Contains(string(text), "\x00node\x00--data\x00"+dir+"/") {
+		if _, err := fmt.Sscanf(path, "/proc/%d/cmdline", &pid); err == nil && len(argv) > 3 && argv[1] == "node" && strings.HasPrefix(argv[3], dir+"/") {
 			pids = append(pids, pid)
 		}
 	}
