@@ -46,6 +46,10 @@ const (
 	// slowApply is when Apply is reported: raft's main loop waits behind it.
 	slowApply = 100 * time.Millisecond
 
+	// manyRestores is how often in a row the leader may send a snapshot, with nothing applied in between, before that is
+	// reported: the follower does not get anywhere.
+	manyRestores = 2
+
 	// snapshotsKept: the newest, and the one before it should the newest prove unreadable.
 	snapshotsKept = 2
 
@@ -117,7 +121,7 @@ type Config struct {
 
 	SnapshotThreshold uint64 // take a snapshot after so many entries
 	TrailingLogs      uint64 // keep so many entries behind a snapshot, for followers that are a little late
-	SegmentBytes      int    // size of the log's files; 0: 64 MiB for masters is right, 16 MiB for shards
+	SegmentBytes      int    // size of the log's files; 0 is 64 MiB, right for masters; shards, being many, want 16 MiB
 
 	// Fatal is told, once, why this replica cannot go on: a store that failed or hung, a damaged entry or snapshot, an FSM
 	// that stopped. The process must leave; the group serves nothing any more. Called from any goroutine, so it must

@@ -260,9 +260,11 @@ func (c *cluster) start() *cluster {
 
 // address is where a replica id listens; a replaced replica keeps its owner's.
 func (c *cluster) address(id event.ReplicaID) (string, error) {
-	for _, n := range c.nodes {
-		if n.owner == id.Owner() && n.addr != "" {
-			return n.addr, nil
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	for addr, owner := range c.wire.owner {
+		if owner == id.Owner() {
+			return addr, nil
 		}
 	}
 	return "", fmt.Errorf("%s has no address", id)

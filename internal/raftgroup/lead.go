@@ -26,12 +26,15 @@ func (g *Group) holds(t *tenure) bool {
 // tenureFor is the present tenure. It waits while this replica has been elected and its barrier is under way.
 func (g *Group) tenureFor(ctx context.Context, op string) (*tenure, error) {
 	for {
+		if t := g.tenure.Load(); t != nil && t.ctx.Err() == nil && g.latch.err() == nil {
+			return t, nil
+		}
 		changed := g.changed.next()
 		if g.open.Err() != nil || g.latch.err() != nil {
 			return nil, g.unavailable(op, context.Cause(g.open))
 		}
 		if t := g.tenure.Load(); t != nil && t.ctx.Err() == nil {
-			return t, nil
+			return t, nil // it came before changed was made
 		}
 		if g.raft.State() != raft.Leader {
 			return nil, g.notLeader(op)

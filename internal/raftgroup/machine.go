@@ -21,6 +21,7 @@ type machine struct {
 	skip    uint64 // entries up to here are in the FSM already (safety S11)
 	first   uint64 // the log's first entry when the replica started; a snapshot that ends before it is of no use
 
+	restores int          // in a row, with nothing applied in between
 	index    uint64       // the last entry seen
 	fsmIndex uint64       // the last entry handed to the FSM
 	lastTime atomic.Int64 // the largest stamp seen
@@ -76,6 +77,7 @@ func (m *machine) hand(entries []Entry, places []int, responses []any) bool {
 	if len(entries) == 0 {
 		return true
 	}
+	m.restores = 0
 	start := time.Now()
 	answers := m.fsm.Apply(entries)
 	if took := time.Since(start); took > slowApply {
@@ -142,6 +144,9 @@ func (m *machine) restore(content io.Reader) error {
 	m.index, m.fsmIndex, m.skip, m.first = h.Index, h.FSMIndex, h.FSMIndex, 0
 	m.lastTime.Store(max(m.lastTime.Load(), h.Time))
 	m.applied.set(max(m.index, m.skip))
+	if m.restores++; m.restores > manyRestores {
+		m.log.Warn("one snapshot after the other and nothing applied in between", "group", m.group, "restores", m.restores, "index", h.Index)
+	}
 	return nil
 }
 

@@ -66,6 +66,30 @@ func snapshotWithinTail(t *testing.T, extra int) {
 	if old.fsm.restores != 1 {
 		t.Fatalf("%d snapshots installed, want 1", old.fsm.restores)
 	}
+	sameLogs(t, old, l)
+}
+
+// sameLogs checks that two replicas have the same entry wherever both have one: what a deposed leader wrote is gone, also
+// from below the snapshot, where it could be sent to others one day.
+func sameLogs(t *testing.T, a, b *node) {
+	t.Helper()
+	index := func(f func() (uint64, error)) uint64 {
+		i, err := f()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	x, y := a.group.stores.log, b.group.stores.log
+	for i := index(x.FirstIndex); i <= index(x.LastIndex); i++ {
+		var l, m raft.Log
+		if err := x.GetLog(i, &l); err != nil {
+			t.Fatalf("%s: entry %d: %v", a.owner, i, err)
+		}
+		if err := y.GetLog(i, &m); err != nil || m.Term != l.Term {
+			t.Fatalf("entry %d is of term %d at %s, of term %d at %s (%v)", i, l.Term, a.owner, m.Term, b.owner, err)
+		}
+	}
 }
 
 // leaveTail isolates a leader with as many uncommitted entries as it can have, and returns the last one's index.

@@ -3,6 +3,7 @@ package raftgroup
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // The places in a replica's directory.
@@ -69,7 +71,7 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
 		Timeout: lockWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
 	}})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("open %s: it is in use by another process", path)
 	}
 	if err != nil {
@@ -88,12 +90,29 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 		log = c.wrapLog(log)
 	}
 	s.log = newLogStore(log, c.group, path, c.latch)
+	if err := removeUnfinished(filepath.Join(dir, snapshotDir)); err != nil {
+		return nil, err
+	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, c.log)
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots in %s: %w", dir, err)
 	}
 	s.snapshots = &snapshotStore{inner: files, group: c.group, path: filepath.Join(dir, snapshotDir), latch: c.latch, log: s.log}
 	return s, nil
+}
+
+// removeUnfinished removes snapshots that a crash interrupted; raft leaves them for ever.
+func removeUnfinished(dir string) error {
+	unfinished, err := filepath.Glob(filepath.Join(dir, "*.tmp"))
+	if err != nil {
+		return fmt.Errorf("look for unfinished snapshots in %s: %w", dir, err)
+	}
+	for _, path := range unfinished {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("remove an unfinished snapshot: %w", err)
+		}
+	}
+	return nil
 }
 
 // Close closes what is open.
