@@ -58,14 +58,14 @@ func identify(pid int) (identity, error) {
 func startTime(stat []byte) (uint64, error) {
 	end := bytes.LastIndexByte(stat, ')')
 	fields := strings.Fields(string(stat[end+1:]))
-	const state, start = 3 - 3, 22 - 3 // numbered as in proc(5); the first behind the name is number 3
-	if end < 0 || len(fields) <= start {
+	const first, state, start = 3, 3, 22 // numbered as in proc(5); the first behind the name is number 3
+	if end < 0 || len(fields) <= start-first {
 		return 0, fmt.Errorf("stat of a process: %d fields behind the name", len(fields))
 	}
-	if s := fields[state]; s == "Z" || s == "X" || s == "x" {
+	if s := fields[state-first]; s == "Z" || s == "X" || s == "x" {
 		return 0, platform.ErrGone
 	}
-	return strconv.ParseUint(fields[start], 10, 64)
+	return strconv.ParseUint(fields[start-first], 10, 64)
 }
 
 // CommandLine gives the arguments of the process a Ref names, program first; ErrGone when it does not run.
