@@ -53,6 +53,9 @@ type Limits struct {
 // maxTimeout bounds what a client may ask for: nobody waits longer, and a transaction costs memory while it is tried.
 const maxTimeout = time.Minute
 
+// maxAhead is how far a request's time of issue may lie ahead (safety S5).
+const maxAhead = time.Minute
+
 func (l Limits) withDefaults() Limits {
 	l.Timeout = cmp.Or(l.Timeout, 10*time.Second)
 	l.Attempt = cmp.Or(l.Attempt, 2*time.Second)
@@ -156,10 +159,25 @@ func (c *Coordinator) run(ctx context.Context, w *work) (*transport.TxnOk, error
 	if end := st.TxnEnd(w.id); end.Committed || end.Final {
 		return c.recorded(ctx, w, end)
 	}
+	if err := timely(st, w); err != nil {
+		return nil, err
+	}
 	if len(halves) == 1 {
 		return c.single(ctx, w)
 	}
 	return c.multi(ctx, w)
+}
+
+// timely refuses, while nothing is prepared yet, what Apply would have to refuse later: an id that is not remembered and
+// is older than what is, and one from the future. In an idle grid log time stands still, so the clock here counts as well.
+func timely(st *fsm.State, w *work) error {
+	switch {
+	case w.issued <= st.Forgotten():
+		return &event.Error{Kind: event.KindExpired, Op: "txn", Message: fmt.Sprintf("transaction %s is older than what is remembered: whether it took effect is not known here, look at the data", w.id)}
+	case w.issued > max(st.Time(), time.Now().UnixMicro())+maxAhead.Microseconds():
+		return &event.Error{Kind: event.KindFromTheFuture, Op: "txn", Message: fmt.Sprintf("transaction %s was issued more than %v ahead of the grid's clock: set the clock", w.id, maxAhead)}
+	}
+	return nil
 }
 
 // recorded answers a transaction whose decision this master has.

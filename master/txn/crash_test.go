@@ -404,3 +404,39 @@ func storm(t *testing.T, rng *rand.Rand) {
 		t.Error("nothing was committed: this test tests nothing")
 	}
 }
+
+// TestUntimelyIsRefusedBeforeAnythingIsSent: ids from the future, and ids that are forgotten and so may have taken effect.
+func TestUntimelyIsRefusedBeforeAnythingIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGrid(t)
+		m := newMaster(g, "master-1")
+		defer m.stop()
+		sent := 0
+		m.fate = func(string) fate { sent++; return arrives }
+		time.Sleep(24 * time.Hour) // an idle day: log time stands still
+		ahead := link(1, g.rows()[0], g.rows()[1])
+		ahead.Issued = time.Now().Add(2 * time.Minute).UnixMicro()
+		if _, err := m.Run(t.Context(), ahead); !errors.Is(err, &event.Error{Kind: event.KindFromTheFuture}) || sent > 0 {
+			t.Errorf("two minutes ahead: %v, %d messages", err, sent)
+		}
+		if _, err := m.Run(t.Context(), link(2, g.rows()[0], g.rows()[1])); err != nil {
+			t.Errorf("issued now: %v", err)
+		}
+		old := link(3, g.rows()[0], g.rows()[1])
+		old.Issued = time.Now().UnixMicro()
+		c := event.NewCommand("test", event.SettingChanged{Key: "remembered", Value: "x"})
+		c.RequestID, c.Issued = event.RequestID{9}, time.Now().UnixMicro()
+		if answer, err := g.apply(*c); err != nil || answer.Err != nil {
+			t.Fatal(err, answer.Err)
+		}
+		time.Sleep(time.Hour)
+		c.RequestID, c.Issued, c.Body = event.RequestID{10}, time.Now().UnixMicro(), event.SettingChanged{Key: "remembered", Value: "y"}
+		if answer, err := g.apply(*c); err != nil || answer.Err != nil {
+			t.Fatal(err, answer.Err)
+		}
+		sent = 0
+		if _, err := m.Run(t.Context(), old); !errors.Is(err, &event.Error{Kind: event.KindExpired}) || sent > 0 {
+			t.Errorf("an hour old and forgotten: %v, %d messages (forgotten %d, issued %d)", err, sent, g.machine.View().Forgotten(), old.Issued)
+		}
+	})
+}

@@ -18,7 +18,7 @@ type votes struct {
 	open    int             // participants that did not vote yes
 	refused []event.ShardID // voted no: refused(attempt) is in their replicated state
 	done    bool            // a participant has the transaction's result already
-	lost    error           // the transaction's outcome is no longer remembered, or belongs to another history
+	lost    error           // the transaction's outcome is no longer remembered, or it is another one's
 	no      error           // a no for good
 	retry   error           // a no, or no answer, that another attempt may turn into a yes
 }
@@ -119,9 +119,9 @@ func (v *votes) failed(h half, err error) {
 	}
 	err = fmt.Errorf("prepare on %s: %w", h.shard, err)
 	switch kind {
-	case event.KindExpired, event.KindOldIncarnation:
+	case event.KindExpired, event.KindOldIncarnation, event.KindIDReused: // not ours to close
 		v.lost = keep(v.lost, err)
-	case event.KindInvalid, event.KindTooLarge, event.KindUnsupported, event.KindFromTheFuture, event.KindRefused, event.KindPrecondition, event.KindIDReused:
+	case event.KindInvalid, event.KindTooLarge, event.KindUnsupported, event.KindFromTheFuture, event.KindRefused, event.KindPrecondition:
 		v.no = keep(v.no, err)
 	default:
 		v.retry = keep(v.retry, err)
