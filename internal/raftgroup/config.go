@@ -113,7 +113,8 @@ type Config struct {
 	FSM      FSM
 
 	// Lead runs while this replica leads, once per term, after the term's barrier has been applied. Its context ends, with
-	// a cause, when the term does; the group awaits its return before it runs Lead again, and in Close. Optional.
+	// a cause, when the term does; the group awaits its return before it runs Lead again, and in Close. It may run before
+	// Open has returned, as Apply may. Optional.
 	Lead func(ctx context.Context, term uint64)
 
 	Level   func() uint32 // the level that new entries record (safety S13); nil is level 1

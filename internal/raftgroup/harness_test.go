@@ -224,6 +224,7 @@ type node struct {
 	fatal chan error
 	tune  func(*Config)
 	serve chan error
+	open  chan struct{} // closed when group is set
 }
 
 func lan() Timeouts { return LANMasters() }
@@ -291,7 +292,7 @@ func (n *node) listen() {
 }
 
 func (n *node) config() Config {
-	n.fatal = make(chan error, 10)
+	n.fatal, n.open = make(chan error, 10), make(chan struct{})
 	fatal := n.fatal
 	cfg := Config{
 		GroupID: testGroup, LocalID: n.id, Dir: n.dir, Host: n.host, Network: end{n.c.wire, n.owner}, Addresses: n.c.address,
@@ -333,6 +334,7 @@ func (n *node) tryStart() error {
 		return err
 	}
 	n.group = g
+	close(n.open)
 	return nil
 }
 

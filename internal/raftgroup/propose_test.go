@@ -265,7 +265,9 @@ func TestLead(t *testing.T) {
 			on := new(bool)
 			running[n] = on
 			n.tune = func(cfg *Config) {
+				open := n.open
 				cfg.Lead = func(ctx context.Context, term uint64) {
+					<-open
 					if *on {
 						t.Error("two terms at once")
 					}
@@ -285,6 +287,7 @@ func TestLead(t *testing.T) {
 			}
 		}
 		c.start()
+		defer c.stop()
 		l := c.leader()
 		_, term, _ := l.group.Leader()
 		c.wire.isolate(l.owner, true)
@@ -302,13 +305,13 @@ func TestLead(t *testing.T) {
 		if took := time.Since(begun); took < time.Second || *running[l] {
 			t.Fatalf("Close did not wait for Lead: %v", took)
 		}
-		var last span
-		for len(spans) > 0 {
-			last = <-spans
+		for s := range spans {
+			if s.term == term {
+				if s.cause != ErrClosed {
+					t.Fatalf("%+v, want it ended by Close", s)
+				}
+				return
+			}
 		}
-		if last.term != term || last.cause != ErrClosed {
-			t.Fatalf("%+v, want term %d ended by Close", last, term)
-		}
-		c.stop()
 	})
 }
