@@ -3,6 +3,7 @@ package master
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ const patience = 30 * time.Second
 type cluster struct {
 	t     *testing.T
 	net   *transport.Memory
+	tls   *tls.Config // of the test as a client
 	pool  *transport.Pool
 	peers Peers
 	root  string
@@ -99,7 +101,12 @@ func newCluster(t *testing.T, tune func(*Config)) *cluster {
 	}
 	c := &cluster{t: t, net: transport.NewMemory(), peers: peers, root: t.TempDir(), tune: tune,
 		up: map[event.MasterID]*Master{}, wires: map[event.MasterID]*wire{}}
-	c.pool = transport.NewPool(transport.PoolConfig{Network: c.net})
+	probe := DefaultConfig()
+	if tune != nil {
+		tune(&probe)
+	}
+	c.tls = probe.ClientTLS
+	c.pool = transport.NewPool(transport.PoolConfig{Network: c.net, TLS: c.tls})
 	t.Cleanup(func() {
 		c.stop(c.ids()...)
 		if err := c.pool.Close(); err != nil {
@@ -253,7 +260,9 @@ func must[T any](c *cluster, id event.MasterID, req any) *T {
 // http asks one master over HTTP.
 func (c *cluster) http(id event.MasterID, method, path, body string) (status int, header http.Header, reply []byte) {
 	c.t.Helper()
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return c.net.Dial(ctx, c.peer(id).HTTP) }
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return transport.Dial(ctx, c.net, c.peer(id).HTTP, c.tls)
+	}
 	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: patience}
 	req, err := http.NewRequest(method, "http://master"+path, bytes.NewReader([]byte(body)))
 	if err != nil {

@@ -13,23 +13,28 @@ import (
 
 // stats counts what a master does, in a registry of its own: two masters fit in one process.
 type stats struct {
-	registry  *prometheus.Registry
-	proposals *prometheus.CounterVec
-	requests  *prometheus.CounterVec
-	latency   *prometheus.HistogramVec
+	registry *prometheus.Registry
+	accepted prometheus.Counter // proposals, by result
+	refused  prometheus.Counter
+	failed   prometheus.Counter
+	requests *prometheus.CounterVec
+	latency  *prometheus.HistogramVec
 }
 
 func newStats() *stats {
+	proposals := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "grid_proposals_total",
+		Help: "Commands proposed through this master, by result: accepted, refused, failed."}, []string{"result"})
 	s := &stats{
 		registry: prometheus.NewRegistry(),
-		proposals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "grid_proposals_total",
-			Help: "Commands proposed through this master, by result: accepted, refused, failed."}, []string{"result"}),
+		accepted: proposals.WithLabelValues("accepted"),
+		refused:  proposals.WithLabelValues("refused"),
+		failed:   proposals.WithLabelValues("failed"),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "grid_http_requests_total",
 			Help: "HTTP requests by route and status class."}, []string{"route", "class"}),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "grid_http_request_seconds",
 			Help: "Time to answer HTTP requests by route.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}, []string{"route"}),
 	}
-	s.registry.MustRegister(s.proposals, s.requests, s.latency,
+	s.registry.MustRegister(proposals, s.requests, s.latency,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return s
 }
@@ -43,14 +48,14 @@ func (s *stats) served(route string, status int, took time.Duration) {
 }
 
 func (s *stats) proposed(answer fsm.Answer, err error) {
-	result := "accepted"
 	switch {
 	case err != nil:
-		result = "failed"
+		s.failed.Inc()
 	case answer.Err != nil:
-		result = "refused"
+		s.refused.Inc()
+	default:
+		s.accepted.Inc()
 	}
-	s.proposals.WithLabelValues(result).Inc()
 }
 
 // handler serves the registry; the master's own gauges are read when asked for.

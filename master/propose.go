@@ -69,7 +69,11 @@ func (c *core) emit(ctx context.Context, r *transport.EmitEvents) (*transport.Em
 			return nil, err
 		}
 		if answer.Err != nil {
-			if c.replica.View().Emitter(r.Emitter) < cmd.EmitterSeq && !c.taken(ctx, r.Emitter, cmd.EmitterSeq) {
+			s, err := c.reads.State(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if s.Emitter(r.Emitter) < cmd.EmitterSeq {
 				return nil, answer.Err // not refused for good: it was not this event's turn
 			}
 			ok.Refused++
@@ -77,12 +81,6 @@ func (c *core) emit(ctx context.Context, r *transport.EmitEvents) (*transport.Em
 		ok.Through = cmd.EmitterSeq
 	}
 	return ok, nil
-}
-
-// taken tells, after a linearizable read, whether the emitter's mark has reached a number.
-func (c *core) taken(ctx context.Context, emitter string, number uint64) bool {
-	s, err := c.reads.State(ctx)
-	return err == nil && s.Emitter(emitter) >= number
 }
 
 func emittedCommands(r *transport.EmitEvents) ([]event.Command, error) {
