@@ -1,6 +1,8 @@
 package feed
 
 import (
+	"bytes"
+	"fmt"
 	"testing"
 	"time"
 
@@ -77,4 +79,17 @@ func mustAppend(tb testing.TB, o *Outbox, index uint64, records ...fsm.Record) {
 	if err := o.Append(index, records); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// differ says where two runs of records are not the same; empty: nowhere.
+func differ(want, got []fsm.Record) string {
+	if len(want) != len(got) {
+		return fmt.Sprintf("%d records, want %d", len(got), len(want))
+	}
+	for i, w := range want {
+		if g := got[i]; g.Seq != w.Seq || g.Type != w.Type || !bytes.Equal(g.Bytes, w.Bytes) {
+			return fmt.Sprintf("record %d of %d is event %d of type %d, want event %d of type %d", i, len(got), g.Seq, g.Type, w.Seq, w.Type)
+		}
+	}
+	return ""
 }

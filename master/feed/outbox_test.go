@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/sutra-grid/sutra-grid/fsm"
@@ -55,7 +54,7 @@ func TestOutboxKeepsOneUnbrokenRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(h.records, got); diff != "" {
+	if diff := differ(h.records, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -209,7 +208,7 @@ func TestCrashLosesNothingBehindASnapshot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(h.records[first-1:], got); diff != "" || len(got) == 0 {
+		if diff := differ(h.records[first-1:], got); diff != "" || len(got) == 0 {
 			t.Fatalf("seed %d: %s", seed, diff)
 		}
 		if err := errors.Join(o.Close(), after.Close()); err != nil {
@@ -348,7 +347,7 @@ func compare(rt *rapid.T, o *Outbox, m *model) {
 	if err != nil {
 		rt.Fatal(err)
 	}
-	if diff := cmp.Diff(m.kept(), got, cmp.Transformer("empty", func(r []fsm.Record) []fsm.Record { return append([]fsm.Record{}, r...) })); diff != "" {
+	if diff := differ(m.kept(), got); diff != "" {
 		rt.Fatal(diff)
 	}
 	size := int64(0)

@@ -54,6 +54,7 @@ func TestIdleGridBecomesQuiet(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		for i, at := range l.ackedAt[1:] {
 			if gap := at.Sub(l.ackedAt[i]); gap < time.Second {
 				t.Errorf("acknowledged %v after the one before", gap)
@@ -61,6 +62,7 @@ func TestIdleGridBecomesQuiet(t *testing.T) {
 		}
 		frames, acks, index := len(store.frames), len(l.acks), l.index
 		time.Sleep(5 * time.Minute)
+		synctest.Wait()
 		if len(store.frames) != frames || len(l.acks) != acks || l.index != index {
 			t.Errorf("in five idle minutes: %d requests to the sink, %d acknowledgements", len(store.frames)-frames, len(l.acks)-acks)
 		}
@@ -198,6 +200,7 @@ func TestSinkThatChangedIsNotShippedTo(t *testing.T) {
 			before, cursor := maps.Clone(store.concepts), l.cursor()
 			serveSink(t, n, store, false)
 			time.Sleep(time.Minute)
+			synctest.Wait()
 			got := s.Status()
 			if len(got) != 1 || got[0].State != SinkRefused || !strings.Contains(got[0].Error, tt.want) {
 				t.Errorf("%s: status %+v", tt.name, got)
@@ -235,6 +238,7 @@ func TestSinksComeAndGo(t *testing.T) {
 		l.must(event.SinkRemoved{Sink: "events"})
 		s, _ := l.lead(n)
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		if len(store.concepts) > 0 || len(s.Status()) > 0 {
 			t.Error("shipped to a sink that was removed")
 		}

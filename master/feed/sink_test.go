@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -292,6 +293,7 @@ func (l *log) cursor() fsm.Cursor { return l.machine.View().Cursor("events") }
 // shipped checks that the sink holds every event of the log exactly as specified, and nothing else of a feed.
 func (l *log) shipped(store *sinkStore) {
 	l.t.Helper()
+	synctest.Wait()
 	store.mu.Lock()
 	defer store.mu.Unlock()
 	if store.holes {

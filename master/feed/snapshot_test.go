@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -59,7 +58,7 @@ func TestSnapshotIsOneMoment(t *testing.T) {
 	if tail, _ := io.ReadAll(rest); string(tail) != "what follows the outbox in a snapshot" {
 		t.Errorf("Restore left %q", tail)
 	}
-	if diff := cmp.Diff(h.records[10:2900], all(t, to)); diff != "" {
+	if diff := differ(h.records[10:2900], all(t, to)); diff != "" {
 		t.Error(diff)
 	}
 	mustAppend(t, to, 2, h.records[2900:]...)
@@ -103,7 +102,7 @@ func TestRestore(t *testing.T) {
 		if o.First() != tt.first || o.Last() != tt.last {
 			t.Errorf("%s: %d to %d, want %d to %d", tt.name, o.First(), o.Last(), tt.first, tt.last)
 		}
-		if diff := cmp.Diff(append([]fsm.Record{}, h.records[tt.first-1:50]...), append([]fsm.Record{}, all(t, o)...)); diff != "" {
+		if diff := differ(h.records[tt.first-1:50], all(t, o)); diff != "" {
 			t.Errorf("%s: %s", tt.name, diff)
 		}
 		if err := o.Append(10, other.records[50:51]); err == nil {
@@ -139,7 +138,7 @@ func TestRestoreIsAtomic(t *testing.T) {
 		}
 		after := openMem(t, fs.CrashClone(vfs.CrashCloneCfg{}), 0, 0)
 		for _, o := range []*Outbox{o, after} {
-			if diff := cmp.Diff(held.records, all(t, o)); diff != "" {
+			if diff := differ(held.records, all(t, o)); diff != "" {
 				t.Fatalf("cut at %d: %s", cut, diff)
 			}
 			if err := o.Restore(bytes.NewReader(stream)); err != nil {

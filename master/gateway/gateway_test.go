@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +22,8 @@ type grid struct {
 	network *transport.Memory
 	machine *fsm.Machine
 	index   uint64
-	changed chan struct{} // of the map; closed and replaced by apply
+	mu      sync.Mutex
+	changed chan struct{} // of the map; closed and replaced by apply; guarded by mu
 	gateway *Gateway
 	routed  chan *transport.Routed
 	txn     func(ctx context.Context, t *transport.Txn) (*transport.TxnOk, error)
@@ -32,7 +34,7 @@ const nodeAddress = "node:50051"
 func newGrid(t *testing.T) *grid {
 	g := &grid{t: t, network: transport.NewMemory(), machine: fsm.NewMachine(), changed: make(chan struct{}), routed: make(chan *transport.Routed, 100)}
 	g.apply(event.IncarnationStarted{GridID: "g", Incarnation: event.Incarnation{N: 1}, Level: 1, Reason: "test"})
-	c, err := client.New(client.Config{Network: g.network, Map: LocalMap(g.machine.View, func() <-chan struct{} { return g.changed }),
+	c, err := client.New(client.Config{Network: g.network, Map: LocalMap(g.machine.View, g.mapChanged),
 		Txn: func(ctx context.Context, txn *transport.Txn) (*transport.TxnOk, error) { return g.txn(ctx, txn) }})
 	if err != nil {
 		t.Fatal(err)
@@ -57,9 +59,16 @@ func (g *grid) apply(body event.Body) {
 	if err != nil || answers[0].Err != nil {
 		g.t.Fatalf("%s: %v, %v", body.Type(), err, answers[0].Err)
 	}
-	old := g.changed
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(g.changed)
 	g.changed = make(chan struct{})
-	close(old)
+}
+
+func (g *grid) mapChanged() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.changed
 }
 
 // form gives the grid its map, with a node that answers every write.

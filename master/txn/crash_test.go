@@ -194,6 +194,7 @@ func TestNobodyAnswers(t *testing.T) {
 			txn := link(1, g.rows()[0], g.rows()[1])
 			ok, err := a.Run(t.Context(), txn)
 			told := answer(ok, err)
+			synctest.Wait()
 			if told == "aborted" {
 				t.Errorf("cut off at message %d: %v", at, err)
 			}
@@ -232,7 +233,6 @@ func TestAbortIsToldOnlyWhenItIsDurable(t *testing.T) {
 		if !errors.Is(err, &event.Error{Kind: event.KindUnknownOutcome}) {
 			t.Fatalf("got %v, want an unknown outcome", err)
 		}
-		m.fate = nil
 		if end := g.machine.View().TxnEnd(event.TxnID{1}); !end.Final {
 			t.Fatal("the abort is not in the log: this test tests nothing")
 		}
@@ -257,6 +257,7 @@ func TestConflictIsRetriedUntilTheDeadline(t *testing.T) {
 		if _, err := m.Run(t.Context(), txn); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
 		blocker.locks[rows[1]] = event.TxnID{9}
 		start := time.Now()
 		blocked := link(2, rows[0], rows[1])
@@ -264,6 +265,7 @@ func TestConflictIsRetriedUntilTheDeadline(t *testing.T) {
 		if got := answer(nil, err); got != "aborted" || time.Since(start) > 5*time.Second || time.Since(start) < 3*time.Second {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
+		synctest.Wait()
 		delete(blocker.locks, rows[1])
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()

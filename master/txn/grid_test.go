@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/client"
@@ -415,6 +416,7 @@ func (g *grid) inquire(ctx context.Context, m *master, p *participant, held *pre
 
 // count is how many events of a type the log has.
 func (g *grid) count(t event.Type) int {
+	synctest.Wait()
 	n := 0
 	for _, e := range g.events {
 		if e.Type == t {
@@ -427,6 +429,7 @@ func (g *grid) count(t event.Type) int {
 // settled checks what must hold when everything has come to rest: one outcome everywhere, no lock, nothing open.
 func (g *grid) settled(txns ...*transport.Txn) {
 	g.tb.Helper()
+	synctest.Wait()
 	for _, b := range g.breaches {
 		g.tb.Error(b)
 	}

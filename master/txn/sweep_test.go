@@ -39,6 +39,7 @@ func TestHorizon(t *testing.T) {
 				t.Fatalf("the horizon is %v, a commit that began at %v is not completed", h, begin)
 			}
 		}
+		synctest.Wait()
 		if finishes < 50 {
 			t.Errorf("the sweep tried %d times only", finishes)
 		}
@@ -52,6 +53,7 @@ func TestHorizon(t *testing.T) {
 		}
 		quiet := len(g.events)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(g.events) != quiet {
 			t.Errorf("%d events in an idle hour, the last a %s", len(g.events)-quiet, g.events[len(g.events)-1].Type)
 		}
