@@ -136,7 +136,7 @@ func (c *cluster) config(id event.MasterID) Config {
 	return cfg
 }
 
-// start opens masters, all at once.
+// start opens masters, all at once; one that a test lets crash starts again.
 func (c *cluster) start(ids ...event.MasterID) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
@@ -147,6 +147,9 @@ func (c *cluster) start(ids ...event.MasterID) {
 		cfg := c.config(id)
 		wg.Go(func() {
 			m, err := Open(ctx, cfg)
+			if errors.Is(err, errCrash) {
+				m, err = Open(ctx, cfg)
+			}
 			if err != nil {
 				c.t.Errorf("open %s: %v", id, err)
 				return

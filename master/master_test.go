@@ -503,3 +503,31 @@ func TestListEvents(t *testing.T) {
 		t.Errorf("pages hold %d events of the type, the feed %d", len(paged), len(want))
 	}
 }
+
+// TestMastersFormAfterCrashes forms a grid of real masters, each of which crashes behind the same step and starts again.
+func TestMastersFormAfterCrashes(t *testing.T) {
+	for _, step := range formationSteps {
+		t.Run(step, func(t *testing.T) {
+			var mu sync.Mutex
+			crashed := map[event.MasterID]bool{}
+			c := newCluster(t, func(cfg *Config) {
+				id := cfg.ID
+				cfg.fault = func(label string) error {
+					mu.Lock()
+					defer mu.Unlock()
+					if label != step || crashed[id] {
+						return nil
+					}
+					crashed[id] = true
+					return errCrash
+				}
+			})
+			c.start(c.ids()...)
+			c.leader()
+			must[transport.RegisterAgentOk](c, "master-2", registration(1))
+			if len(crashed) != 3 {
+				t.Errorf("crashed: %v, want all three", crashed)
+			}
+		})
+	}
+}
