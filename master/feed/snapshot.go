@@ -63,7 +63,9 @@ func (s *Snapshot) stream(w io.Writer, held bounds, above uint64) error {
 	if _, err := bw.WriteString(streamMagic); err != nil {
 		return err
 	}
-	if err := writeChunk(bw, b.encode()); err != nil {
+	header := b
+	header.gen = 0 // where the sender keeps its events is nobody else's business
+	if err := writeChunk(bw, header.encode()); err != nil {
 		return err
 	}
 	if !b.empty() {
