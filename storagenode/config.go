@@ -63,7 +63,7 @@ type Groups struct {
 func DefaultConfig() Config {
 	return Config{
 		Dimension:  768,
-		CacheBytes: 64 << 20,
+		CacheBytes: 256 << 20, // smaller: Apply reads the rows it changes from disk; larger: three nodes on one machine want it too
 		Network:    transport.TCP(),
 		Groups: Groups{
 			Timeouts: raftgroup.LANShards(),
