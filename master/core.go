@@ -130,20 +130,28 @@ func (c *core) openGroup(in surroundings, lead *leader) error {
 	return nil
 }
 
-// openShards makes the way to the shards: a client that routes by this master's own map, the coordinator and the gateway.
+// openShards makes the ways to the shards: the gateway's client, which routes by this master's own map, and the
+// coordinator's. They share no connection: replies keep the order of their requests, so a read that waits for a
+// transaction's row must not stand in front of that transaction's own vote.
 func (c *core) openShards() error {
-	var shards *client.Client
+	var votes *client.Client
 	c.txns = txn.New(txn.Config{Self: c.cfg.ID, Propose: c.proposer.Propose, View: c.replica.View, Log: c.cfg.Log,
 		Shards: shardsFunc(func(ctx context.Context, id event.ShardID, r client.ShardRequest) (*transport.RoutedOk, error) {
-			return shards.Shard(ctx, id, r)
+			return votes.Shard(ctx, id, r)
 		})})
-	shards, err := client.New(client.Config{Network: c.cfg.Network, TLS: c.cfg.ClientTLS, Txn: c.txns.Run, Log: c.cfg.Log,
-		Map: gateway.LocalMap(c.replica.View, c.replica.mapped.Changed)})
+	ways := client.Config{Network: c.cfg.Network, TLS: c.cfg.ClientTLS, Txn: c.txns.Run, Log: c.cfg.Log,
+		Map: gateway.LocalMap(c.replica.View, c.replica.mapped.Changed)}
+	votes, err := client.New(ways)
 	if err != nil {
 		return errors.Join(err, c.txns.Close())
 	}
-	c.undo.add(shards.Close)
+	c.undo.add(votes.Close)
 	c.undo.add(c.txns.Close)
+	shards, err := client.New(ways)
+	if err != nil {
+		return err
+	}
+	c.undo.add(shards.Close)
 	c.gateway = gateway.New(gateway.Config{Client: shards})
 	return nil
 }
