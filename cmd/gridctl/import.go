@@ -20,7 +20,7 @@ import (
 
 // Limits of an import.
 const (
-	importBatch    = 500              // records in one transaction; well below the protocol's 1,000 and 16 MiB for usual records
+	importBatch    = 1000             // records in one transaction; the protocol allows no more
 	importBytes    = 4 << 20          // bytes of input in one transaction
 	maxImportLine  = 12 << 20         // a line holds at most one concept of 10 MiB content
 	batchDeadline  = 90 * time.Second // one transaction is retried this long: longer than any fail-over
