@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/fsm/shardmap"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -98,8 +100,12 @@ func (c *Config) Validate() error {
 		check(listed, "id: %s is not in the list of peers (%s)", c.ID, c.Peers)
 	}
 	check(c.Dir != "", "data: empty; want the data directory")
-	check(c.Shards >= 1 && c.Shards <= 1023, "shards: %d; want 1 to 1023", c.Shards)
+	check(c.Shards >= 1 && c.Shards <= shardmap.MaxShards, "shards: %d; want 1 to %d", c.Shards, shardmap.MaxShards)
 	check(c.Replicas == 1 || c.Replicas == 3 || c.Replicas == 5, "replicas: %d; want 1, 3 or 5", c.Replicas)
+	if c.EventSink != "" {
+		_, _, err := net.SplitHostPort(c.EventSink)
+		check(err == nil, "event-sink: %q; want host:port", c.EventSink)
+	}
 	check(c.Network != nil, "network: none")
 	check(c.Log != nil, "log: none")
 	return errors.Join(append(faults, c.Limits.validate()...)...)

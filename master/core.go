@@ -80,10 +80,11 @@ func (c *core) open(in surroundings) error {
 	}
 
 	c.leading = &leading{self: c.cfg.ID, peers: c.cfg.Peers, group: c.group, limit: c.cfg.Limits.Request}
-	c.proposer = &proposer{leading: c.leading, group: c.group, pool: in.pool, beats: newBacklog(), stats: in.stats}
-	rounds := newRounds(in.pool)
+	slow, quick := c.openPool(), c.openPool() // replies on a connection are in order: some must not wait behind others
+	c.proposer = &proposer{leading: c.leading, group: c.group, pool: in.pool, slow: slow, beats: newBacklog(), stats: in.stats}
+	rounds := newRounds(quick)
 	c.undo.add(func() error { rounds.wait(); return nil })
-	c.reads = &reads{leading: c.leading, group: c.group, pool: in.pool, view: c.replica.View, rounds: rounds}
+	c.reads = &reads{leading: c.leading, group: c.group, view: c.replica.View, rounds: rounds}
 	c.agents = &agents{gridID: c.founding.GridID, proposer: c.proposer, reads: c.reads}
 	c.watches = &watches{view: c.replica.View, read: c.reads.State, mapped: &c.replica.mapped, fleet: &c.replica.fleet, outbox: outbox,
 		group: c.group, keepAlive: c.cfg.Limits.KeepAlive}
@@ -96,6 +97,12 @@ func (c *core) open(in surroundings) error {
 	c.staff(lead, in)
 	close(ready)
 	return nil
+}
+
+func (c *core) openPool() *transport.Pool {
+	pool := transport.NewPool(transport.PoolConfig{Network: c.cfg.Network, TLS: c.cfg.ClientTLS})
+	c.undo.add(pool.Close)
+	return pool
 }
 
 func openOutbox(dir *datadir.Dir, log *slog.Logger, fatal func(error)) (*feed.Outbox, error) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/fsm/shardmap"
 )
 
 // loopPause is the wait before a leader loop that failed begins again.
@@ -48,12 +49,13 @@ func (l *leader) Run(ctx context.Context, term uint64) {
 	}
 	o := &office{leader: l, term: term, started: time.Now()}
 	l.clock.TakeOffice(l.replica.View().Time())
-	o.keep(ctx, "found", o.found)
+	o.keep(ctx, "begin", o.begin)
 	var wg sync.WaitGroup
 	for _, loop := range []struct {
 		name string
 		run  func(ctx context.Context) error
 	}{
+		{"equip", o.equip},
 		{"agents' health", o.watchAgents},
 		{"masters' reachability", o.watchMasters},
 		{"placement", o.reconcile},
@@ -90,8 +92,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// found brings the grid's first events, as far as the state does not have them, and this term's.
-func (o *office) found(ctx context.Context) error {
+// begin brings what comes first in a grid, as far as the state does not have it, and this term's first event.
+func (o *office) begin(ctx context.Context) error {
 	s := o.replica.View()
 	if s.Seq() == 0 {
 		if err := o.record(ctx, event.IncarnationStarted{GridID: o.founding.GridID, Incarnation: o.founding.Incarnation,
@@ -99,30 +101,30 @@ func (o *office) found(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := o.members.Introduce(ctx); err != nil {
-		return err
+	if s.Master(o.cfg.ID) == nil { // later, nobody who is away shall hold up the term
+		if err := o.members.Introduce(ctx); err != nil {
+			return err
+		}
 	}
-	if err := o.electedEvent(ctx); err != nil {
-		return err
+	previous, term := s.Leader()
+	if term >= o.term {
+		return nil
 	}
-	s = o.replica.View()
+	return o.record(ctx, event.LeaderElected{MasterID: o.cfg.ID, Term: o.term, Previous: previous})
+}
+
+// equip gives a new grid its event sink and its shard map.
+func (o *office) equip(ctx context.Context) error {
+	s := o.replica.View()
 	if o.cfg.EventSink != "" && firstSink(s) == "" {
 		if err := o.record(ctx, event.SinkAdded{Sink: "events", Address: o.cfg.EventSink, Class: "grid"}); err != nil {
 			return err
 		}
 	}
 	if _, shards, _ := s.MapConfig(); shards == 0 {
-		return o.record(ctx, event.ShardMapCreated{Strategy: "hash", Shards: o.cfg.Shards, Replicas: o.cfg.Replicas})
+		return o.record(ctx, event.ShardMapCreated{Strategy: shardmap.StrategyHash, Shards: o.cfg.Shards, Replicas: o.cfg.Replicas})
 	}
 	return nil
-}
-
-func (o *office) electedEvent(ctx context.Context) error {
-	previous, term := o.replica.View().Leader()
-	if term >= o.term {
-		return nil
-	}
-	return o.record(ctx, event.LeaderElected{MasterID: o.cfg.ID, Term: o.term, Previous: previous})
 }
 
 // record proposes one event of the leader's own and expects it to be accepted.

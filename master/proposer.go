@@ -15,6 +15,7 @@ type proposer struct {
 	leading *leading
 	group   *raftgroup.Group
 	pool    *transport.Pool
+	slow    *transport.Pool // for telemetry, which waits at the leader: replies on a connection are in order
 	beats   *backlog
 	stats   *stats
 }
@@ -80,7 +81,7 @@ func (p *proposer) commit(ctx context.Context, prop proposal) (answer fsm.Answer
 
 func (p *proposer) local(ctx context.Context, prop proposal) (fsm.Answer, error) {
 	propose := p.group.Propose
-	if event.Info(prop.command.Type).Class == event.Telemetry {
+	if telemetry(prop.command.Type) {
 		propose = p.group.ProposeTelemetry
 		defer p.beats.begin()()
 	}
@@ -91,11 +92,17 @@ func (p *proposer) local(ctx context.Context, prop proposal) (fsm.Answer, error)
 	return answerOf(result)
 }
 
+func telemetry(t event.Type) bool { return event.Info(t).Class == event.Telemetry }
+
 func (p *proposer) forward(ctx context.Context, address string, prop proposal) (fsm.Answer, error) {
 	if prop.hops >= maxHops {
 		return fsm.Answer{}, passedOn("propose", address)
 	}
-	reply, err := transport.Call[transport.ForwardOk](ctx, p.pool, address, &transport.Forward{Commands: [][]byte{prop.bytes}, Hops: prop.hops + 1})
+	pool := p.pool
+	if telemetry(prop.command.Type) {
+		pool = p.slow
+	}
+	reply, err := transport.Call[transport.ForwardOk](ctx, pool, address, &transport.Forward{Commands: [][]byte{prop.bytes}, Hops: prop.hops + 1})
 	if err != nil {
 		return fsm.Answer{}, err
 	}

@@ -25,7 +25,6 @@ const roundLimit = time.Second
 type reads struct {
 	leading *leading
 	group   *raftgroup.Group
-	pool    *transport.Pool
 	view    func() *fsm.State
 	rounds  *rounds
 }
