@@ -101,6 +101,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"client", "the gateway's client"},
 		{"fsm", "the state machine"},
 		{"fsm/event", "the vocabulary"},
+		{"fsm/shardmap", "bounds and strategies of a new map"},
 		{"internal/datadir", "identity and lock"},
 		{"internal/raftgroup", "the masters' group"},
 		{"master/feed", "outbox and shipper"},
