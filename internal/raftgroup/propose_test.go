@@ -47,6 +47,7 @@ func TestFollowerNamesTheLeader(t *testing.T) {
 		l := c.leader()
 		r := l.must("a")
 		for _, f := range c.others(l) {
+			f.wait(r.Index)
 			_, err := f.group.Propose(context.Background(), []byte("x"))
 			var e *event.Error
 			if !errors.As(err, &e) || e.Kind != event.KindNotLeader || e.Leader != l.owner {
