@@ -3,7 +3,7 @@ BIN  := bin
 CMDS := gridmaster gridagent gridnode gridctl
 DATA ?= dev-data
 FUZZTIME ?= 2m
-RACE := ./fsm/... ./transport/... ./internal/... ./storagenode/engine/... ./master/txn/... ./master/feed/... ./client/...
+RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./master/txn/... ./client/...
 
 .PHONY: all build run test race check fuzz e2e clean
 
@@ -31,11 +31,7 @@ check: ## format, vet, staticcheck, go.mod, import law and style measures, 5 s o
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=5s
 
 fuzz: ## 2 minutes of each fuzz target, or FUZZTIME
-	@git grep -noE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | sed -E 's|^(.*)/[^/:]*:[0-9]+:func (.*)$$|\1 \2|' | \
-	while read -r dir name; do \
-		echo "fuzz $$dir $$name $(FUZZTIME)"; \
-		go test "./$$dir" -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) >fuzz.log 2>&1 || { cat fuzz.log; exit 1; }; \
-	done; rm -f fuzz.log
+	@internal/law/fuzz.sh $(FUZZTIME) $(CURDIR)/$(BIN)/fuzz
 
 e2e: ## kills under a full import, with real processes
 	GRID_E2E_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 15m -v ./internal/e2e
