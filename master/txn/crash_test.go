@@ -246,19 +246,17 @@ func TestConflictIsRetriedUntilTheDeadline(t *testing.T) {
 		m := newMaster(g, "master-1")
 		defer m.stop()
 		blocker := g.shards["shard-1"]
-		blocker.locks[rows[1]] = event.TxnID{9}
+		blocker.hold(rows[1], event.TxnID{9})
 		go func() {
 			time.Sleep(1500 * time.Millisecond)
-			blocker.mu.Lock()
-			defer blocker.mu.Unlock()
-			delete(blocker.locks, rows[1])
+			blocker.letGo(rows[1])
 		}()
 		txn := link(1, rows[0], rows[1])
 		if _, err := m.Run(t.Context(), txn); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		blocker.locks[rows[1]] = event.TxnID{9}
+		blocker.hold(rows[1], event.TxnID{9})
 		start := time.Now()
 		blocked := link(2, rows[0], rows[1])
 		_, err := m.Run(t.Context(), blocked)
@@ -266,7 +264,7 @@ func TestConflictIsRetriedUntilTheDeadline(t *testing.T) {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 		synctest.Wait()
-		delete(blocker.locks, rows[1])
+		blocker.letGo(rows[1])
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		_ = m.Sweep(ctx)

@@ -218,6 +218,20 @@ func (p *participant) finish(f *transport.Finish) (any, error) {
 	return &transport.FinishOk{}, nil
 }
 
+// hold locks a row for a transaction that the test plays.
+func (p *participant) hold(row string, by event.TxnID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.locks[row] = by
+}
+
+// letGo frees a row whoever holds it.
+func (p *participant) letGo(row string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.locks, row)
+}
+
 func (p *participant) release(id event.TxnID) {
 	delete(p.prepared, id)
 	maps.DeleteFunc(p.locks, func(_ string, holder event.TxnID) bool { return holder == id })
