@@ -214,7 +214,7 @@ func (im *importer) run(ctx context.Context, f *importFile) error {
 		r, err := im.parse(line, sc.Bytes())
 		if err != nil {
 			if err := im.brokenLine(line, err); err != nil {
-				return errors.Join(im.flush(ctx), err)
+				return im.flushBefore(ctx, err)
 			}
 			continue
 		}
@@ -223,9 +223,18 @@ func (im *importer) run(ctx context.Context, f *importFile) error {
 		}
 	}
 	if err := sc.Err(); err != nil {
-		return errors.Join(im.flush(ctx), fmt.Errorf("read %s: %w", f.name, err))
+		return im.flushBefore(ctx, fmt.Errorf("read %s: %w", f.name, err))
 	}
 	return im.flush(ctx)
+}
+
+// flushBefore stores what stands before the place where the import ends, and gives the reason of the end; when storing
+// fails, that is the reason.
+func (im *importer) flushBefore(ctx context.Context, end error) error {
+	if err := im.flush(ctx); err != nil && !errors.Is(err, errBroken) {
+		return err
+	}
+	return end
 }
 
 // brokenLine reports a line and says whether to go on.

@@ -116,7 +116,7 @@ func (im *importer) flush(ctx context.Context) error {
 		}
 		if err := im.brokenLine(im.pending[at].line, err); err != nil {
 			im.pending = im.pending[:at] // what stands before the broken line is stored
-			return errors.Join(im.flush(ctx), err)
+			return im.flushBefore(ctx, err)
 		}
 		im.pending = append(im.pending[:at], im.pending[at+1:]...)
 	}
