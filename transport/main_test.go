@@ -16,6 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func both(t *testing.T, f func(t *testing.T, n Network)) {
 	t.Run("tcp", func(t *testing.T) { f(t, TCP()) })
 	t.Run("memory", func(t *testing.T) { f(t, NewMemory()) })
+	t.Run("host", func(t *testing.T) { f(t, NewMemory().Host("127.0.0.1")) })
 }
 
 func listen(t testing.TB, n Network) net.Listener {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -12,19 +13,19 @@ import (
 // memoryWindow is what one direction holds before a writer waits, about a TCP window.
 const memoryWindow = 64 << 10
 
-// stream is one direction of a connection.
+// stream is one direction of a connection, as both of its ends see it.
 type stream struct {
-	mu       sync.Mutex
-	buf      []byte
-	ended    bool          // the writer closed its direction: EOF behind buf
-	broken   bool          // the reader is gone: writes fail
-	changed  chan struct{} // closed and replaced whenever something above changes
-	peerGone error         // what a write gets when broken
+	mu      sync.Mutex
+	buf     []byte        // arrived, not read
+	unread  int           // written, and the writer has not heard that it was read
+	shut    bool          // the writer closed its direction
+	ended   bool          // and the reader has heard of it: EOF behind buf
+	left    bool          // the reader closed
+	broken  bool          // and the writer has heard of it: writes fail
+	changed chan struct{} // closed and replaced whenever something above changes
 }
 
-func newStream() *stream {
-	return &stream{changed: make(chan struct{}), peerGone: syscall.EPIPE}
-}
+func newStream() *stream { return &stream{changed: make(chan struct{})} }
 
 // notifyLocked wakes everybody who waits for a change.
 func (s *stream) notifyLocked() {
@@ -50,7 +51,6 @@ func (s *stream) tryRead(p []byte) (n int, done bool, wait <-chan struct{}, err 
 		if len(s.buf) == 0 {
 			s.buf = nil
 		}
-		s.notifyLocked()
 		return n, true, nil, nil
 	case s.ended:
 		return 0, true, nil, io.EOF
@@ -58,39 +58,78 @@ func (s *stream) tryRead(p []byte) (n int, done bool, wait <-chan struct{}, err 
 	return 0, len(p) == 0, s.changed, nil
 }
 
-// tryWrite puts what fits; n < len(p) without error means that the writer must wait for the channel.
-func (s *stream) tryWrite(p []byte) (n int, wait <-chan struct{}, err error) {
+// tryWrite is how much of size bytes the window takes; less without error means that the writer must wait for the channel.
+func (s *stream) tryWrite(size int) (n int, wait <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.ended:
+	case s.shut:
 		return 0, nil, net.ErrClosed
 	case s.broken:
-		return 0, nil, s.peerGone
+		return 0, nil, syscall.EPIPE
 	}
-	n = min(len(p), memoryWindow-len(s.buf))
-	if n > 0 {
-		s.buf = append(s.buf, p[:n]...)
-		s.notifyLocked()
-	}
+	n = min(size, memoryWindow-s.unread)
+	s.unread += n
 	return n, s.changed, nil
+}
+
+// arrive is the delivery of bytes.
+func (s *stream) arrive(p []byte) {
+	s.set(func() {
+		if !s.left {
+			s.buf = append(s.buf, p...)
+		}
+	})
 }
 
 // memoryConn is one end of a connection.
 type memoryConn struct {
 	in, out       *stream
+	path          *path // what this end sends
+	peer          *memoryConn
 	local, remote memoryAddr
 	readBy        deadline
 	writeBy       deadline
-	once          sync.Once
+	once, tear    sync.Once
 	closed        chan struct{}
+	torn          chan struct{} // closed by a reset
 }
 
+// memoryPipe is a connection over links of its own.
 func memoryPipe(dialer, listener memoryAddr) (near, far *memoryConn) {
-	up, down := newStream(), newStream()
-	near = &memoryConn{in: down, out: up, local: dialer, remote: listener, closed: make(chan struct{})}
-	far = &memoryConn{in: up, out: down, local: listener, remote: dialer, closed: make(chan struct{})}
+	return connect(dialer, listener, newLink(nil), newLink(nil))
+}
+
+// connect makes both ends of a connection whose dialer sends over up and whose listener sends over down.
+func connect(dialer, listener memoryAddr, up, down *link) (near, far *memoryConn) {
+	there, back := newStream(), newStream()
+	near = &memoryConn{in: back, out: there, local: dialer, remote: listener, closed: make(chan struct{}), torn: make(chan struct{})}
+	far = &memoryConn{in: there, out: back, local: listener, remote: dialer, closed: make(chan struct{}), torn: make(chan struct{})}
+	near.peer, far.peer = far, near
+	near.path, far.path = &path{link: up, conn: near}, &path{link: down, conn: far}
+	up.add(near.path)
+	down.add(far.path)
 	return near, far
+}
+
+// reset is the delivery of a reset to this end: nothing more is read or written.
+func (c *memoryConn) reset() { c.tear.Do(func() { close(c.torn) }) }
+
+// refused tells why nothing can be read or written any more, or nil.
+func (c *memoryConn) refused(expired <-chan struct{}) error {
+	select {
+	case <-c.closed:
+		return net.ErrClosed
+	default:
+	}
+	select {
+	case <-c.torn:
+		return syscall.ECONNRESET
+	case <-expired:
+		return os.ErrDeadlineExceeded
+	default:
+		return nil
+	}
 }
 
 func (c *memoryConn) fail(op string, err error) error {
@@ -101,23 +140,17 @@ func (c *memoryConn) fail(op string, err error) error {
 func (c *memoryConn) Read(p []byte) (int, error) {
 	for {
 		expired, moved := c.readBy.watch()
-		select {
-		case <-c.closed:
-			return 0, c.fail("read", net.ErrClosed)
-		case <-expired:
-			return 0, c.fail("read", os.ErrDeadlineExceeded)
-		default:
+		if err := c.refused(expired); err != nil {
+			return 0, c.fail("read", err)
 		}
 		n, done, wait, err := c.in.tryRead(p)
+		if n > 0 {
+			c.path.send(0, func() { c.in.set(func() { c.in.unread -= n }) })
+		}
 		if done {
 			return n, err // io.EOF stays bare, as readers expect it
 		}
-		select {
-		case <-wait:
-		case <-expired:
-		case <-moved:
-		case <-c.closed:
-		}
+		c.await(wait, expired, moved)
 	}
 }
 
@@ -126,32 +159,40 @@ func (c *memoryConn) Write(p []byte) (int, error) {
 	total := 0
 	for {
 		expired, moved := c.writeBy.watch()
-		select {
-		case <-c.closed:
-			return total, c.fail("write", net.ErrClosed)
-		case <-expired:
-			return total, c.fail("write", os.ErrDeadlineExceeded)
-		default:
-		}
-		n, wait, err := c.out.tryWrite(p[total:])
-		if total += n; err != nil {
+		if err := c.refused(expired); err != nil {
 			return total, c.fail("write", err)
+		}
+		n, wait, err := c.out.tryWrite(len(p) - total)
+		if err != nil {
+			return total, c.fail("write", err)
+		}
+		if n > 0 {
+			part := slices.Clone(p[total : total+n]) // the caller may use p again before it arrives
+			c.path.send(n, func() { c.out.arrive(part) })
+			total += n
 		}
 		if total == len(p) {
 			return total, nil
 		}
-		select {
-		case <-wait:
-		case <-expired:
-		case <-moved:
-		case <-c.closed:
-		}
+		c.await(wait, expired, moved)
+	}
+}
+
+// await returns when something has changed that a read or a write may have waited for.
+func (c *memoryConn) await(wait, expired, moved <-chan struct{}) {
+	select {
+	case <-wait:
+	case <-expired:
+	case <-moved:
+	case <-c.closed:
+	case <-c.torn:
 	}
 }
 
 // CloseWrite ends the own direction; the peer reads EOF behind what was written.
 func (c *memoryConn) CloseWrite() error {
-	c.out.set(func() { c.out.ended = true })
+	c.out.set(func() { c.out.shut = true })
+	c.path.send(0, func() { c.out.set(func() { c.out.ended = true }) })
 	return nil
 }
 
@@ -160,8 +201,12 @@ func (c *memoryConn) Close() error {
 	err := c.fail("close", net.ErrClosed)
 	c.once.Do(func() {
 		close(c.closed)
-		c.out.set(func() { c.out.ended = true })
-		c.in.set(func() { c.in.broken, c.in.buf = true, nil })
+		c.out.set(func() { c.out.shut = true })
+		c.in.set(func() { c.in.left, c.in.buf = true, nil })
+		c.path.end(func() {
+			c.out.set(func() { c.out.ended = true })
+			c.in.set(func() { c.in.broken = true })
+		})
 		c.readBy.set(time.Time{})
 		c.writeBy.set(time.Time{})
 		err = nil
