@@ -13,14 +13,12 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
+	"github.com/sutra-grid/sutra-grid/master/disk"
 	"github.com/sutra-grid/sutra-grid/master/feed"
 	"github.com/sutra-grid/sutra-grid/master/gateway"
 	"github.com/sutra-grid/sutra-grid/master/txn"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
-
-// groupID names the masters' raft group in handshakes and checksums.
-const groupID = "masters"
 
 // takerContact is how recent the contact with a master must be to hand leadership to it.
 const takerContact = time.Second
@@ -63,8 +61,8 @@ func openCore(cfg Config, in surroundings) (*core, error) {
 }
 
 func (c *core) open(in surroundings) error {
-	if there, err := datadir.Exists(in.dir.Path("outbox")); err != nil || !there {
-		return errors.Join(fmt.Errorf("the outbox %s is gone; it is never made again: restore the directory, or replace this master", in.dir.Path("outbox")), err)
+	if there, err := datadir.Exists(in.dir.Path(disk.OutboxDir)); err != nil || !there {
+		return errors.Join(fmt.Errorf("the outbox %s is gone; it is never made again: restore the directory, or replace this master", in.dir.Path(disk.OutboxDir)), err)
 	}
 	outbox, err := openOutbox(in.dir, c.cfg.Log, in.fatal)
 	if err != nil {
@@ -108,7 +106,7 @@ func (c *core) openPool() *transport.Pool {
 func openOutbox(dir *datadir.Dir, log *slog.Logger, fatal func(error)) (*feed.Outbox, error) {
 	o := feed.DefaultOutboxOptions()
 	o.Log, o.Fatal = log, fatal
-	return feed.OpenOutbox(dir.Path("outbox"), o)
+	return feed.OpenOutbox(dir.Path(disk.OutboxDir), o)
 }
 
 // openGroup starts raft: from here on Apply and the leader's work may run.
@@ -123,7 +121,7 @@ func (c *core) openGroup(in surroundings, lead *leader) error {
 	}()
 	c.undo.add(func() error { err := host.Close(); <-served; return err })
 	group, err := raftgroup.Open(raftgroup.Config{
-		GroupID: groupID, LocalID: c.founding.Replica, Dir: in.dir.Path("raft"),
+		GroupID: disk.GroupID, LocalID: c.founding.Replica, Dir: in.dir.Path(disk.RaftDir),
 		Host: host, Network: c.cfg.Network, TLS: c.cfg.ClientTLS, Addresses: c.raftAddress,
 		Timeouts: c.cfg.Raft.Timeouts, FSM: c.replica, Lead: lead.Run, Level: c.level,
 		SnapshotThreshold: c.cfg.Raft.SnapshotThreshold, TrailingLogs: c.cfg.Raft.TrailingLogs, SegmentBytes: c.cfg.Raft.SegmentBytes,

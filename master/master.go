@@ -17,6 +17,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
+	"github.com/sutra-grid/sutra-grid/master/disk"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -91,12 +92,12 @@ func (m *Master) open(ctx context.Context) error {
 // a crash left half made is made again, which is safe because this replica has not voted yet.
 func (m *Master) buildStores(dir *datadir.Dir) func(Founding) error {
 	return func(f Founding) error {
-		made, err := datadir.Exists(dir.Path("raft"))
+		made, err := datadir.Exists(dir.Path(disk.RaftDir))
 		if err != nil {
 			return err
 		}
 		if !made {
-			err := raftgroup.Create(dir.Path("raft"), raftgroup.CreateConfig{GroupID: groupID, LocalID: f.Replica, Voters: f.Servers, SegmentBytes: m.cfg.Raft.SegmentBytes})
+			err := raftgroup.Create(dir.Path(disk.RaftDir), raftgroup.CreateConfig{GroupID: disk.GroupID, LocalID: f.Replica, Voters: f.Servers, SegmentBytes: m.cfg.Raft.SegmentBytes})
 			if err != nil {
 				return fmt.Errorf("make the raft stores: %w", err)
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
+	"github.com/sutra-grid/sutra-grid/master/disk"
 	"github.com/sutra-grid/sutra-grid/master/feed"
 )
 
@@ -131,7 +132,7 @@ type replicaSnapshot struct {
 
 // Write implements raftgroup.Snapshot. When it returns, what the log has of the outbox may be truncated: it is durable there.
 func (s *replicaSnapshot) Write(w io.Writer) error {
-	section := newSectionWriter(w)
+	section := disk.NewSectionWriter(w)
 	if _, err := s.state.WriteTo(section); err != nil {
 		return fmt.Errorf("write the state: %w", err)
 	}
@@ -151,10 +152,10 @@ func (s *replicaSnapshot) Release() {
 // Restore implements raftgroup.FSM. The state is read whole before anything is replaced, and the outbox replaces its content
 // in one step, so a failure leaves both as they were.
 func (r *replica) Restore(from io.Reader) error {
-	section := &sectionReader{r: from}
+	section := disk.NewSectionReader(from)
 	state, err := fsm.ReadState(section)
 	if err == nil {
-		err = section.skipRest()
+		err = section.SkipRest()
 	}
 	if err != nil {
 		return fmt.Errorf("restore the state: %w", err)

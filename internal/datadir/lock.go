@@ -39,11 +39,12 @@ func writePID(f *os.File) error {
 	return err
 }
 
-// holder is the pid in a LOCK that somebody else holds.
+// holder is the pid in a LOCK that somebody else holds. A reader (Share) leaves there the pid of an owner that has ended.
 func holder(f *os.File) string {
 	data, err := io.ReadAll(io.LimitReader(f, 32))
-	if pid := strings.TrimSpace(string(data)); err == nil && pid != "" {
-		return pid
+	pid, err2 := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || err2 != nil || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return "(unknown: perhaps a command that reads it)"
 	}
-	return "(unknown)"
+	return strconv.Itoa(pid)
 }

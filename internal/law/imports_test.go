@@ -74,6 +74,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"internal/datadir", "identity and atomic files"},
 		{"transport", "the masters"},
 	},
+	"master/disk": {},
 	"master/feed": {
 		{"fsm", "records and the acknowledged cursor"},
 		{"fsm/event", "envelopes"},
@@ -104,6 +105,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/shardmap", "bounds and strategies of a new map"},
 		{"internal/datadir", "identity and lock"},
 		{"internal/raftgroup", "the masters' group"},
+		{"master/disk", "the form of its data directory"},
 		{"master/feed", "outbox and shipper"},
 		{"master/gateway", "storage requests"},
 		{"master/placement", "the reconciler"},

@@ -1,4 +1,4 @@
-package master
+package disk
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ func TestSections(t *testing.T) {
 		step := rapid.IntRange(1, 2*maxChunk).Draw(t, "step")
 		var stream bytes.Buffer
 		for i, size := range sizes {
-			w := newSectionWriter(&stream)
+			w := NewSectionWriter(&stream)
 			for rest := bytes.Repeat([]byte{byte(i + 1)}, size); len(rest) > 0; rest = rest[min(step, len(rest)):] {
 				if _, err := w.Write(rest[:min(step, len(rest))]); err != nil {
 					t.Fatal(err)
@@ -26,7 +26,7 @@ func TestSections(t *testing.T) {
 			}
 		}
 		for i, size := range sizes {
-			got, err := io.ReadAll(&sectionReader{r: &stream})
+			got, err := io.ReadAll(NewSectionReader(&stream))
 			if err != nil || !bytes.Equal(got, bytes.Repeat([]byte{byte(i + 1)}, size)) {
 				t.Fatalf("section %d of %d bytes came back as %d bytes, %v", i, size, len(got), err)
 			}
@@ -44,20 +44,20 @@ func FuzzSections(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		got, err := io.ReadAll(&sectionReader{r: bytes.NewReader(data)})
+		got, err := io.ReadAll(NewSectionReader(bytes.NewReader(data)))
 		if len(got) > len(data) {
 			t.Errorf("%d bytes out of %d", len(got), len(data))
 		}
 		if err == nil {
 			var again bytes.Buffer
-			w := newSectionWriter(&again)
+			w := NewSectionWriter(&again)
 			if _, err := w.Write(got); err != nil {
 				t.Fatal(err)
 			}
 			if err := w.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if back, err := io.ReadAll(&sectionReader{r: &again}); err != nil || !bytes.Equal(back, got) {
+			if back, err := io.ReadAll(NewSectionReader(&again)); err != nil || !bytes.Equal(back, got) {
 				t.Errorf("written again it reads as %q, %v", back, err)
 			}
 		}

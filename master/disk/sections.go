@@ -1,4 +1,4 @@
-package master
+package disk
 
 import (
 	"encoding/binary"
@@ -13,18 +13,19 @@ import (
 // Its checksums are the raft group's.
 const maxChunk = 64 << 10
 
-// sectionWriter writes one section; Close ends it and does not close what is below.
-type sectionWriter struct {
+// SectionWriter writes one section; Close ends it and does not close what is below. It is not safe for concurrent use.
+type SectionWriter struct {
 	w   io.Writer
 	buf []byte
 }
 
-func newSectionWriter(w io.Writer) *sectionWriter {
-	return &sectionWriter{w: w, buf: make([]byte, 4, 4+maxChunk)}
+// NewSectionWriter begins a section on w.
+func NewSectionWriter(w io.Writer) *SectionWriter {
+	return &SectionWriter{w: w, buf: make([]byte, 4, 4+maxChunk)}
 }
 
 // Write gathers chunks.
-func (s *sectionWriter) Write(p []byte) (int, error) {
+func (s *SectionWriter) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
 		take := min(len(p), cap(s.buf)-len(s.buf))
@@ -40,7 +41,7 @@ func (s *sectionWriter) Write(p []byte) (int, error) {
 }
 
 // Close writes what is gathered and the end mark.
-func (s *sectionWriter) Close() error {
+func (s *SectionWriter) Close() error {
 	if len(s.buf) > 4 {
 		if err := s.flush(); err != nil {
 			return err
@@ -49,22 +50,25 @@ func (s *sectionWriter) Close() error {
 	return s.flush()
 }
 
-func (s *sectionWriter) flush() error {
+func (s *SectionWriter) flush() error {
 	binary.BigEndian.PutUint32(s.buf, uint32(len(s.buf)-4))
 	_, err := s.w.Write(s.buf)
 	s.buf = s.buf[:4]
 	return err
 }
 
-// sectionReader reads one section and then returns io.EOF.
-type sectionReader struct {
+// SectionReader reads one section and then returns io.EOF. It is not safe for concurrent use.
+type SectionReader struct {
 	r    io.Reader
 	left uint32 // of the present chunk
 	done bool
 }
 
+// NewSectionReader reads the section that r is at.
+func NewSectionReader(r io.Reader) *SectionReader { return &SectionReader{r: r} }
+
 // Read never reads beyond the section.
-func (s *sectionReader) Read(p []byte) (int, error) {
+func (s *SectionReader) Read(p []byte) (int, error) {
 	if s.left == 0 && !s.done {
 		if err := s.next(); err != nil {
 			return 0, err
@@ -84,7 +88,7 @@ func (s *sectionReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *sectionReader) next() error {
+func (s *SectionReader) next() error {
 	var head [4]byte
 	if _, err := io.ReadFull(s.r, head[:]); err != nil {
 		return fmt.Errorf("read the head of a snapshot chunk: %w", err)
@@ -97,8 +101,8 @@ func (s *sectionReader) next() error {
 	return nil
 }
 
-// skipRest reads to the section's end, so that the next one can begin.
-func (s *sectionReader) skipRest() error {
+// SkipRest reads to the section's end, so that the next one can begin.
+func (s *SectionReader) SkipRest() error {
 	_, err := io.Copy(io.Discard, s)
 	return err
 }
