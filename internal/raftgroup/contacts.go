@@ -15,6 +15,7 @@ import (
 type contacts struct {
 	clock atomic.Uint64
 	fresh chan struct{} // capacity 1: something was answered
+	gap   time.Duration // longer without an answer is a break
 
 	mu    sync.Mutex
 	term  uint64                       // guarded by mu; of peers
@@ -23,13 +24,14 @@ type contacts struct {
 
 // contactLog is the best that one replica has answered in the term.
 type contactLog struct {
-	sent  uint64 // the clock when the latest answered request was sent
-	match uint64 // the last entry it is known to hold
-	at    time.Time
+	sent  uint64    // the clock when the latest answered request was sent
+	match uint64    // the last entry it is known to hold
+	at    time.Time // of the latest answer
+	near  time.Time // since when each answer has shown match within nearEntries of the leader's log; zero: the latest did not
 }
 
-func newContacts() *contacts {
-	return &contacts{fresh: make(chan struct{}, 1), peers: map[raft.ServerID]contactLog{}}
+func newContacts(gap time.Duration) *contacts {
+	return &contacts{fresh: make(chan struct{}, 1), gap: gap, peers: map[raft.ServerID]contactLog{}}
 }
 
 // begin is the moment a read begins: what is stamped with it or more is sent after it.
@@ -38,9 +40,16 @@ func (c *contacts) begin() uint64 { return c.clock.Add(1) }
 // stamp is taken before a request is sent.
 func (c *contacts) stamp() uint64 { return c.clock.Load() }
 
-// answered records that id answered successfully, in term, a request stamped sent, and holds the log up to match (0: the
-// request said nothing about the log).
-func (c *contacts) answered(id raft.ServerID, term, sent, match uint64) {
+// answer is a success that a request got.
+type answer struct {
+	sent  uint64 // the clock when the request was sent
+	match uint64 // the last entry the follower says it holds; 0: the request said nothing about the log
+	last  uint64 // the last entry of this leader
+}
+
+// answered records that id answered successfully in term.
+func (c *contacts) answered(id raft.ServerID, term uint64, a answer) {
+	now := time.Now()
 	c.mu.Lock()
 	if term < c.term {
 		c.mu.Unlock()
@@ -51,7 +60,14 @@ func (c *contacts) answered(id raft.ServerID, term, sent, match uint64) {
 		clear(c.peers)
 	}
 	p := c.peers[id]
-	c.peers[id] = contactLog{sent: max(p.sent, sent), match: max(p.match, match), at: time.Now()}
+	next := contactLog{sent: max(p.sent, a.sent), match: max(p.match, a.match), at: now}
+	if next.match > 0 && next.match+nearEntries >= a.last {
+		next.near = p.near
+		if p.near.IsZero() || now.Sub(p.at) > c.gap {
+			next.near = now
+		}
+	}
+	c.peers[id] = next
 	c.mu.Unlock()
 	select {
 	case c.fresh <- struct{}{}:

@@ -19,6 +19,7 @@ type CreateConfig struct {
 	GroupID      string
 	LocalID      event.ReplicaID
 	Voters       []event.ReplicaID // the same list on all of them; it holds LocalID
+	Join         bool              // the group exists and its leader will add this replica; Voters is empty
 	SegmentBytes int               // as in Config
 }
 
@@ -27,7 +28,10 @@ func (c CreateConfig) validate() error {
 	if c.GroupID == "" {
 		errs = append(errs, errors.New("GroupID is empty"))
 	}
-	if !slices.Contains(c.Voters, c.LocalID) {
+	switch {
+	case c.Join && (len(c.Voters) > 0 || c.LocalID == ""):
+		errs = append(errs, fmt.Errorf("replica %q joins, so its voters are the leader's to say, not %q", c.LocalID, c.Voters))
+	case !c.Join && !slices.Contains(c.Voters, c.LocalID):
 		errs = append(errs, fmt.Errorf("%q is not one of the voters %q", c.LocalID, c.Voters))
 	}
 	sorted := slices.Sorted(slices.Values(c.Voters))
@@ -38,8 +42,10 @@ func (c CreateConfig) validate() error {
 }
 
 // Create makes all stores of a replica, in a directory dir that must not exist, and bootstraps the group with exactly
-// these voters. It is atomic: after a crash dir is complete or absent. It is called once in the life of a replica id; a
-// replica whose directory was lost is not made again, but replaced by one with a new id.
+// these voters; or, with Join, leaves the log empty: the replica waits for a leader that adds it (AddLearner), and until it
+// was sent a configuration it neither votes nor stands for election. Create is atomic: after a crash dir is complete or
+// absent. It is called once in the life of a replica id; a replica whose directory was lost is not made again, but replaced
+// by one with a new id.
 func Create(dir string, c CreateConfig) error {
 	if err := c.validate(); err != nil {
 		return fmt.Errorf("create replica %s of %s: %w", c.LocalID, c.GroupID, err)
@@ -82,6 +88,9 @@ func bootstrap(dir string, c CreateConfig) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if c.Join {
+		return s.stable.setJoining(true)
+	}
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(c.LocalID)
 	var first raft.Configuration

@@ -30,8 +30,9 @@ type Group struct {
 	changed broadcast // the leader, or the tenure
 	tenure  atomic.Pointer[tenure]
 
-	intake  intake
-	readers *readers
+	intake   intake
+	readers  *readers
+	changing chan struct{} // capacity 1: one change of the configuration at a time
 
 	open, alive       context.Context // open ends when Close begins, alive when raft has stopped
 	endOpen, endAlive context.CancelCauseFunc
@@ -77,8 +78,9 @@ func open(c Config) (_ *Group, err error) {
 
 func newGroup(c Config) *Group {
 	g := &Group{
-		cfg: c, log: c.Log, contacts: newContacts(), notify: make(chan bool, 1),
+		cfg: c, log: c.Log, contacts: newContacts(c.contactWindow()), notify: make(chan bool, 1),
 		intake: intake{queue: newQueue(), room: semaphore.NewWeighted(queueBytes), slots: make(chan struct{}, maxInFlight)}, readers: newReaders(),
+		changing: make(chan struct{}, 1),
 	}
 	g.latch = newLatch(g.leave)
 	g.machine = &machine{fsm: c.FSM, group: c.GroupID, latch: g.latch, log: c.Log, level: c.Level, applied: &progress{}}
@@ -105,6 +107,7 @@ func (g *Group) start() error {
 		return err
 	}
 	g.machine.first, g.machine.skip = how.first, how.skip
+	g.machine.configuration.Store(how.configuration)
 	g.machine.applied.set(how.skip)
 	g.streams = newStreams(&g.cfg)
 	nt := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -219,12 +222,17 @@ func (g *Group) LeaderChanged() <-chan struct{} { return g.changed.next() }
 // IsLeader tells whether this replica leads and takes commands: its term's barrier has been applied.
 func (g *Group) IsLeader() bool { return g.holds(g.tenure.Load()) }
 
-// Peers is the group's latest configuration, in its order.
+// Peers is the group's latest configuration, committed or not, in its order.
 func (g *Group) Peers() []PeerStatus {
+	return g.statuses(g.raft.GetConfiguration().Configuration().Servers)
+}
+
+// statuses is what is known here of the replicas of a configuration.
+func (g *Group) statuses(servers []raft.Server) []PeerStatus {
 	term := g.raft.CurrentTerm()
 	leads := g.raft.State() == raft.Leader
-	var out []PeerStatus
-	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
+	out := make([]PeerStatus, 0, len(servers))
+	for _, s := range servers {
 		p := PeerStatus{ID: event.ReplicaID(s.ID), Suffrage: Learner}
 		if s.Suffrage == raft.Voter {
 			p.Suffrage = Voter
@@ -233,25 +241,11 @@ func (g *Group) Peers() []PeerStatus {
 			p.MatchIndex = g.raft.LastIndex()
 		} else if leads {
 			known := g.contacts.of(s.ID, term)
-			p.MatchIndex, p.LastContact = known.match, known.at
+			p.MatchIndex, p.LastContact, p.NearSince = known.match, known.at, known.near
 		}
 		out = append(out, p)
 	}
 	return out
-}
-
-// TransferLeadership hands leadership to the follower that is furthest, and returns when this replica no longer leads.
-func (g *Group) TransferLeadership(ctx context.Context) error {
-	if err := await(g.raft.LeadershipTransfer(), ctx, g.alive); err != nil {
-		switch {
-		case errors.Is(err, raft.ErrNotLeader):
-			return g.notLeader("hand over leadership")
-		case ctx.Err() != nil:
-			err = context.Cause(ctx)
-		}
-		return &event.Error{Kind: event.KindUnavailable, Op: "hand over leadership", Message: fmt.Sprintf("leadership of %s: %v", g.cfg.GroupID, err)}
-	}
-	return nil
 }
 
 // Snapshot takes a snapshot and cuts the log off behind it, except for TrailingLogs entries. With nothing new since the

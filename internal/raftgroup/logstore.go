@@ -23,6 +23,10 @@ type logStore struct {
 	jobs     chan storeJob // to the one goroutine that writes
 	done     chan struct{} // closed when that goroutine has ended
 
+	// began is called when an entry or a snapshot is durable, before anybody learns of it: from then on the log is never
+	// empty again.
+	began func() error
+
 	mu      sync.Mutex
 	covered position // guarded by mu; the last entry in the newest snapshot
 }
@@ -39,7 +43,7 @@ type storeJob struct {
 var errHung = errors.New("the disk does not answer")
 
 func newLogStore(inner raft.LogStore, group, path string, l *latch) *logStore {
-	s := &logStore{inner: inner, group: group, path: path, latch: l, deadline: writeDeadline, jobs: make(chan storeJob), done: make(chan struct{})}
+	s := &logStore{inner: inner, group: group, path: path, latch: l, deadline: writeDeadline, jobs: make(chan storeJob), done: make(chan struct{}), began: func() error { return nil }}
 	go s.write()
 	return s
 }
@@ -206,7 +210,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	if err := s.within(func() error { return s.inner.StoreLogs(logs) }); err != nil {
 		return s.fail(fmt.Sprintf("store %d entries from %d", len(logs), logs[0].Index), err)
 	}
-	return nil
+	return s.began()
 }
 
 // within runs a write and gives up on it at the deadline. The write itself cannot be ended; the latch sees to it that none

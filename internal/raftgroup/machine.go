@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// machine is the FSM as raft sees it. All but applied and lastTime belong to raft's FSM goroutine.
+// machine is the FSM as raft sees it. All but applied, configuration and lastTime belong to raft's FSM goroutine.
 type machine struct {
 	fsm     FSM
 	group   string
@@ -20,6 +20,8 @@ type machine struct {
 	applied *progress
 	skip    uint64 // entries up to here are in the FSM already (safety S11)
 	first   uint64 // the log's first entry when the replica started; a snapshot that ends before it is of no use
+
+	configuration atomic.Pointer[configuration] // the last one committed; nil: none
 
 	restores int          // in a row, with nothing applied in between
 	index    uint64       // the last entry seen
@@ -50,6 +52,9 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 	places := make([]int, 0, len(logs)) // of entries in logs
 	for i, l := range logs {
 		m.index = l.Index
+		if l.Type == raft.LogConfiguration {
+			m.configuration.Store(&configuration{l.Index, raft.DecodeConfiguration(l.Data).Servers})
+		}
 		if l.Type != raft.LogCommand {
 			continue
 		}
@@ -143,6 +148,9 @@ func (m *machine) restore(content io.Reader) error {
 	// A state can be ahead of its snapshot's index: one taken while entries it held already were replayed behind a restart.
 	m.index, m.fsmIndex, m.skip, m.first = h.Index, h.FSMIndex, h.FSMIndex, 0
 	m.lastTime.Store(max(m.lastTime.Load(), h.Time))
+	if meta := metaOf(content); meta != nil {
+		m.configuration.Store(configurationIn(meta))
+	}
 	m.applied.set(max(m.index, m.skip))
 	if m.restores++; m.restores > manyRestores {
 		m.log.Warn("one snapshot after the other and nothing applied in between", "group", m.group, "restores", m.restores, "index", h.Index)

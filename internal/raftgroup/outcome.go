@@ -44,6 +44,14 @@ func await(f raft.Future, ends ...context.Context) error {
 // log; everything else, also a failed write of this leader's own log, leaves the outcome open.
 func (g *Group) notCommitted(err error) *event.Error {
 	const op = "propose"
+	if e := g.surelyNot(op, err); e != nil {
+		return e
+	}
+	return &event.Error{Kind: event.KindUnknownOutcome, Op: op, Message: fmt.Sprintf("the entry in %s may or may not be committed: %v", g.cfg.GroupID, err)}
+}
+
+// surelyNot is the error for a request that raft did not put into the log; nil when it may have.
+func (g *Group) surelyNot(op string, err error) *event.Error {
 	switch {
 	case errors.Is(err, raft.ErrNotLeader):
 		return g.notLeader(op)
@@ -52,7 +60,7 @@ func (g *Group) notCommitted(err error) *event.Error {
 	case errors.Is(err, raft.ErrEnqueueTimeout):
 		return &event.Error{Kind: event.KindUnavailable, Op: op, Message: fmt.Sprintf("the log of %s did not take the entry within %v", g.cfg.GroupID, enqueueTimeout)}
 	}
-	return &event.Error{Kind: event.KindUnknownOutcome, Op: op, Message: fmt.Sprintf("the entry in %s may or may not be committed: %v", g.cfg.GroupID, err)}
+	return nil
 }
 
 // notLeader names the leader if one is known.

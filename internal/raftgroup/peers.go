@@ -1,8 +1,11 @@
 package raftgroup
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -61,7 +64,7 @@ func (p *peers) pump() {
 	for {
 		select {
 		case rpc := <-p.NetworkTransport.Consumer():
-			if err := p.admissible(rpc.Command); err != nil {
+			if err := errors.Join(p.admissible(rpc.Command), p.entitled(rpc.Command)); err != nil {
 				rpc.Respond(nil, err)
 				continue
 			}
@@ -86,6 +89,27 @@ func (p *peers) admissible(command any) error {
 		}
 	}
 	return nil
+}
+
+// entitled refuses what concerns elections where raft does not. A replica that has no configuration, since it joins and was
+// not sent anything yet, would vote for anybody; and TimeoutNow makes a candidate of whoever is asked.
+func (p *peers) entitled(command any) error {
+	switch command.(type) {
+	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
+		if len(p.servers()) == 0 {
+			return fmt.Errorf("%s has no configuration yet and votes for nobody", p.self)
+		}
+	case *raft.TimeoutNowRequest:
+		if !slices.ContainsFunc(p.servers(), func(s raft.Server) bool { return s.Address == p.self && s.Suffrage == raft.Voter }) {
+			return fmt.Errorf("%s is no voter and does not stand for election", p.self)
+		}
+	}
+	return nil
+}
+
+// servers is the latest configuration.
+func (p *peers) servers() []raft.Server {
+	return p.raft.Load().GetConfiguration().Configuration().Servers
 }
 
 // joinedToSnapshot spares raft a comparison that it cannot make and we have (logStore.follows).
@@ -146,9 +170,17 @@ func (p *peers) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *
 	}
 	*resp = got
 	if got.Success && got.Term == req.Term {
-		p.contacts.answered(id, req.Term, sent, matched(req))
+		p.contacts.answered(id, req.Term, answer{sent: sent, match: matched(req), last: p.lastIndex()})
 	}
 	return nil
+}
+
+// lastIndex is the end of this replica's log. Before raft has told it counts as infinitely far.
+func (p *peers) lastIndex() uint64 {
+	if r := p.raft.Load(); r != nil {
+		return r.LastIndex()
+	}
+	return math.MaxUint64
 }
 
 // matched is the last entry that success says the follower holds.
@@ -166,7 +198,7 @@ func (p *peers) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, req
 		return err
 	}
 	if resp.Success && resp.Term == req.Term {
-		p.contacts.answered(id, req.Term, sent, req.LastLogIndex)
+		p.contacts.answered(id, req.Term, answer{sent: sent, match: req.LastLogIndex, last: p.lastIndex()})
 	}
 	return nil
 }

@@ -67,11 +67,12 @@ const (
 	Learner Suffrage = "learner"
 )
 
-// PeerStatus is one replica of the group's latest configuration. MatchIndex and LastContact of the others are known on
-// the leader only.
+// PeerStatus is one replica of the group. MatchIndex, LastContact and NearSince of the others are known on the leader
+// only.
 type PeerStatus struct {
 	ID          event.ReplicaID
 	Suffrage    Suffrage
 	MatchIndex  uint64    // the last entry it is known to hold; 0: unknown
 	LastContact time.Time // when it last answered in this term; zero: never, or this replica itself
+	NearSince   time.Time // since when it has been within 100 entries of the leader without a break; zero: it is not
 }

@@ -143,25 +143,25 @@ func TestReadWithoutAQuorum(t *testing.T) {
 }
 
 func TestContactsCountOnlyWhatCameAfter(t *testing.T) {
-	c := newContacts()
-	c.answered("b", 3, c.stamp(), 5)
+	c := newContacts(time.Second)
+	c.answered("b", 3, answer{sent: c.stamp(), match: 5})
 	start := c.begin()
 	if c.of("b", 3).sent >= start {
 		t.Fatal("an answer to a request sent before the read counts")
 	}
 	sent := c.stamp()
-	c.answered("b", 3, sent, 0)
+	c.answered("b", 3, answer{sent: sent, match: 0})
 	if got := c.of("b", 3); got.sent < start || got.match != 5 {
 		t.Fatalf("got %+v", got)
 	}
 	if c.of("b", 2).sent != 0 || c.of("b", 4).sent != 0 || c.of("c", 3).sent != 0 {
 		t.Fatal("another term's or replica's answers count")
 	}
-	c.answered("b", 2, sent, 9) // late, of a term before
+	c.answered("b", 2, answer{sent: sent, match: 9}) // late, of a term before
 	if got := c.of("b", 3); got.match != 5 {
 		t.Fatalf("an answer of an older term changed %+v", got)
 	}
-	c.answered("c", 4, sent, 1)
+	c.answered("c", 4, answer{sent: sent, match: 1})
 	if c.of("b", 3).sent != 0 || c.of("b", 4).sent != 0 || c.of("c", 4).match != 1 {
 		t.Fatal("answers of the term before survive")
 	}

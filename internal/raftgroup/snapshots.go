@@ -67,13 +67,37 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	meta, content, err := s.inner.Open(id)
 	switch {
 	case err == nil:
-		return meta, content, nil
+		return meta, &openSnapshot{content, meta}, nil
 	case errors.Is(err, fs.ErrNotExist): // newer ones have replaced it since it was listed
 		return nil, nil, err
 	case !s.latch.isRunning():
 		return nil, nil, fmt.Errorf("open snapshot %s: %w", id, err)
 	}
 	return nil, nil, s.fail("open snapshot "+id, err)
+}
+
+// openSnapshot is a snapshot's content that knows what it is of: raft does not tell the FSM.
+type openSnapshot struct {
+	io.ReadCloser
+	meta *raft.SnapshotMeta
+}
+
+// metaOf finds out what raft hands to Restore; nil for content of another origin.
+func metaOf(content io.Reader) *raft.SnapshotMeta {
+	for {
+		switch c := content.(type) {
+		case *openSnapshot:
+			return c.meta
+		case raft.ReadCloserWrapper:
+			content = c.WrappedReadCloser()
+		default:
+			return nil
+		}
+	}
+}
+
+func configurationIn(meta *raft.SnapshotMeta) *configuration {
+	return &configuration{meta.ConfigurationIndex, meta.Configuration.Servers}
 }
 
 func (s *snapshotStore) fail(what string, err error) error {
@@ -106,6 +130,9 @@ func (s *snapshotSink) Close() error {
 	}
 	if err := s.SnapshotSink.Close(); err != nil {
 		return s.store.fail("complete snapshot "+s.ID(), err)
+	}
+	if err := s.store.log.began(); err != nil {
+		return err
 	}
 	return s.store.log.coveredBy(s.index, s.term)
 }

@@ -15,7 +15,8 @@ const (
 	keyCurrentTerm  = "CurrentTerm"
 	keyLastVoteTerm = "LastVoteTerm"
 	keyLastVoteCand = "LastVoteCand"
-	keyVote         = "Vote" // term, 8 bytes big-endian, and the candidate
+	keyVote         = "Vote"    // term, 8 bytes big-endian, and the candidate
+	keyJoining      = "Joining" // 1: the replica was made to join and has held no entry yet; absent otherwise, or 0
 )
 
 // notFound is raft's way to say that a key is absent: the text, unwrapped.
@@ -51,6 +52,8 @@ type stableStore struct {
 	latch *latch
 	terms *termGuard
 
+	joining atomic.Bool // keyJoining on disk
+
 	mu   sync.Mutex
 	held *uint64 // guarded by mu; a vote's term that waits for its candidate
 }
@@ -62,7 +65,25 @@ func newStableStore(inner raft.StableStore, group, path string, l *latch) (*stab
 		return nil, s.fail("read current term", err)
 	}
 	s.terms.written.Store(term)
+	joining, err := inner.GetUint64([]byte(keyJoining))
+	if err != nil && err.Error() != notFound {
+		return nil, s.fail("read "+keyJoining, err)
+	}
+	s.joining.Store(joining != 0)
 	return s, nil
+}
+
+// setJoining records that the replica has held no entry yet, so that its log may be empty (safety S1: only such a one's).
+func (s *stableStore) setJoining(joining bool) error {
+	value := uint64(0)
+	if joining {
+		value = 1
+	}
+	if err := s.setUint64(keyJoining, value); err != nil {
+		return err
+	}
+	s.joining.Store(joining)
+	return nil
 }
 
 // Close implements io.Closer.

@@ -12,6 +12,8 @@ type startPlan struct {
 	keepState bool   // the FSM is at or ahead of the newest snapshot, which is not restored
 	skip      uint64 // entries up to here are in the FSM
 	first     uint64 // a snapshot that ends before this entry is refused; 0: any will do
+
+	configuration *configuration // the newest snapshot's; nil: there is no snapshot
 }
 
 // startRule compares the FSM, the snapshots and the log. Together they must hold every entry from the first on, and the
@@ -22,8 +24,9 @@ func (g *Group) startRule() (startPlan, error) {
 		return startPlan{}, err
 	}
 	newest := uint64(0)
+	var conf *configuration
 	if len(metas) > 0 {
-		newest = metas[0].Index
+		newest, conf = metas[0].Index, configurationIn(metas[0])
 		if err := g.stores.log.coveredBy(newest, metas[0].Term); err != nil {
 			return startPlan{}, err
 		}
@@ -38,17 +41,22 @@ func (g *Group) startRule() (startPlan, error) {
 		applied = g.cfg.Applied()
 	}
 	switch {
-	case last == 0 && newest == 0:
+	case last == 0 && newest == 0 && !g.stores.stable.joining.Load():
 		return startPlan{}, errors.New("the log is empty and there is no snapshot: the disk was emptied; replace this replica by a new one")
 	case first > newest+1:
 		return startPlan{}, fmt.Errorf("the log begins at entry %d and the newest readable snapshot ends at %d: entries between are lost; replace this replica by a new one", first, newest)
 	case applied > max(last, newest):
 		return startPlan{}, fmt.Errorf("the state holds entry %d and the log ends at %d: the log was lost or replaced; replace this replica by a new one", applied, max(last, newest))
 	}
-	if len(metas) > 0 && (g.cfg.Applied == nil || applied < g.holdsAtLeast(metas[0])) {
-		return startPlan{first: first}, nil
+	if last != 0 || newest != 0 { // a crash may have come between the first entry and this
+		if err := g.stores.log.began(); err != nil {
+			return startPlan{}, err
+		}
 	}
-	return startPlan{keepState: true, skip: applied}, nil
+	if len(metas) > 0 && (g.cfg.Applied == nil || applied < g.holdsAtLeast(metas[0])) {
+		return startPlan{first: first}, nil // Restore tells the configuration
+	}
+	return startPlan{keepState: true, skip: applied, configuration: conf}, nil
 }
 
 // holdsAtLeast is the entry an FSM must have applied to be no older than the snapshot: less than the snapshot's index when

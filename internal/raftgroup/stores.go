@@ -90,6 +90,7 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 		log = c.wrapLog(log)
 	}
 	s.log = newLogStore(log, c.group, path, c.latch)
+	s.log.began = s.hasBegun
 	if err := removeUnfinished(filepath.Join(dir, snapshotDir)); err != nil {
 		return nil, err
 	}
@@ -99,6 +100,14 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 	}
 	s.snapshots = &snapshotStore{inner: files, group: c.group, path: filepath.Join(dir, snapshotDir), latch: c.latch, log: s.log}
 	return s, nil
+}
+
+// hasBegun takes back the leave to start with an empty log.
+func (s *stores) hasBegun() error {
+	if !s.stable.joining.Load() {
+		return nil
+	}
+	return s.stable.setJoining(false)
 }
 
 // removeUnfinished removes snapshots that a crash interrupted; raft leaves them for ever.
