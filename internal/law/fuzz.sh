@@ -21,4 +21,4 @@ package() {
   done
 }
 export -f package
-git grep -lE '^func Fuzz' -- '*_test.go' | xargs -n 1 dirname | sort -u | xargs -P 2 -I '{}' bash -c 'package {}'
+grep -rlE --include='*_test.go' '^func Fuzz' . | sed 's|^\./||' | xargs -n 1 dirname | sort -u | xargs -P 2 -I '{}' bash -c 'package {}'
