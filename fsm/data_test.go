@@ -13,7 +13,7 @@ import (
 
 // TestData runs the files in testdata/machine: what goes in, what is answered, what is recorded. Commands:
 //
-//	apply [after=<seconds>]   one entry; each line of input is a command: the flat JSON of its event, and beside it
+//	apply [after=<seconds>] [index=<n>]   one entry; each line of input is a command: the flat JSON of its event, and beside it
 //	                          "issued_s" (seconds since the test began), "emitter", "emitter_seq"
 //	formed agents=N shards=N  a grid that runs
 //	show <what>               a part of the state
@@ -35,9 +35,11 @@ func (d *dataRun) command(t *testing.T, td *datadriven.TestData) string {
 	d.r.t = t
 	switch td.Cmd {
 	case "apply":
-		after := 0
+		after, index := 0, 1
 		td.MaybeScanArgs(t, "after", &after)
 		d.r.now += int64(after) * second
+		td.MaybeScanArgs(t, "index", &index)
+		d.r.index = max(d.r.index, uint64(index)-1)
 		return d.apply(t, td.Input)
 	case "formed":
 		var agents, shards int

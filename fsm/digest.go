@@ -11,6 +11,9 @@ func (s *State) Digest() [32]byte {
 	} {
 		b = sum.append(b)
 	}
+	if s.head.Level >= checkLevel {
+		b = appendObject(append(b, byte(secCheck)), &s.check)
+	}
 	return sha256.Sum256(b)
 }
 

@@ -36,7 +36,8 @@ func unknown[ID ~string](e *event.Envelope, what string, id ID) error {
 type handler struct {
 	decide func(s *State, c *event.Command) verdict
 	evolve func(s *State, e *event.Envelope) error
-	health bool // it may change the cluster's level or a shard's quorum
+	health bool   // it may change the cluster's level or a shard's quorum
+	level  uint32 // below it the type is refused (safety S13); 0: it was always there
 }
 
 // on makes a handler of functions over the body's own type. decide must not change the state.
@@ -53,6 +54,12 @@ func derivedOn[B event.Body](evolve func(*State, *event.Envelope, B) error) hand
 // health marks a handler whose events may change the cluster's level or a shard's quorum.
 func health(h handler) handler {
 	h.health = true
+	return h
+}
+
+// since marks a handler of a type that came with a level.
+func since(level uint32, h handler) handler {
+	h.level = level
 	return h
 }
 
@@ -95,6 +102,9 @@ var handlers = map[event.Type]handler{
 	event.TypeMasterUnreachable:  health(on(decideMasterUnreachable, evolveMasterUnreachable)),
 	event.TypeMasterRecovered:    health(on(decideMasterRecovered, evolveMasterRecovered)),
 	event.TypeIncarnationStarted: health(on(decideIncarnationStarted, evolveIncarnationStarted)),
+	event.TypeStateChecked:       since(checkLevel, on(decideStateChecked, evolveStateChecked)),
+	event.TypeClockSkew:          since(checkLevel, on(decideClockSkew, evolveClockSkew)),
+	event.TypeLevelRaised:        on(decideLevelRaised, evolveLevelRaised),
 
 	event.TypeFeedAcked:   on(decideFeedAcked, evolveFeedAcked),
 	event.TypeSinkAdded:   on(decideSinkAdded, evolveSinkAdded),

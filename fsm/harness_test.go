@@ -112,7 +112,9 @@ func reborn(t fatal, s *State) *Machine {
 		t.Fatalf("restore: %v", err)
 	}
 	m := NewMachine()
-	m.Restore(back)
+	if err := m.Restore(back); err != nil {
+		t.Fatalf("restore: %v", err)
+	}
 	if err := check(m.View()); err != nil {
 		t.Fatalf("restored: %v", err)
 	}

@@ -36,16 +36,23 @@ type Record struct {
 	Bytes []byte // the encoded envelope, chain included
 }
 
-// Machine applies the log. One goroutine calls Apply, Restore and Replay; View may be called by any.
+// Machine applies the log. One goroutine calls Apply, Restore and Replay; View and Checks may be called by any.
 type Machine struct {
-	view atomic.Pointer[State] // published after each call
-	work *State                // ahead of view only inside a call
-	err  error                 // the first failure; the machine is dead from then on
+	view     atomic.Pointer[State]   // published after each call
+	checks   atomic.Pointer[[]Check] // likewise
+	work     *State                  // ahead of view only inside a call
+	supports uint32                  // the highest level whose rules it knows
+	err      error                   // the first failure; the machine is dead from then on
 }
 
 // NewMachine is a machine at the beginning of history.
-func NewMachine() *Machine {
-	m := &Machine{work: newState()}
+func NewMachine() *Machine { return NewMachineAt(SupportedLevel) }
+
+// NewMachineAt is a machine that supports no level above the given one, as an earlier version did.
+func NewMachineAt(level uint32) *Machine {
+	m := &Machine{work: newState(), supports: level}
+	m.work.supports = level
+	m.checks.Store(&[]Check{})
 	m.publish()
 	return m
 }
@@ -79,14 +86,30 @@ func (m *Machine) ApplyBatch(entries []Entry) ([][]Answer, []Record, error) {
 		}
 		answers[i] = a
 	}
+	m.keep(r.checks)
 	m.publish()
 	return answers, r.records, nil
 }
 
-// Restore goes on from a state, which the caller gives up.
-func (m *Machine) Restore(s *State) {
+// Supports says why the machine cannot go on from a state: it is of a level whose rules this version does not know.
+func (m *Machine) Supports(s *State) error {
+	if s.head.Level > m.supports {
+		return fmt.Errorf("the state is of level %d, this version supports %d: run a newer one", s.head.Level, m.supports)
+	}
+	return nil
+}
+
+// Restore goes on from a state, which the caller gives up, or refuses one that it does not support and is as it was. The
+// checks from before are forgotten.
+func (m *Machine) Restore(s *State) error {
+	if err := m.Supports(s); err != nil {
+		return err
+	}
+	s.supports = m.supports
 	m.work, m.err = s, nil
+	m.checks.Store(&[]Check{})
 	m.publish()
+	return nil
 }
 
 // Replay goes on from records of the feed: encoded envelopes in seq order. It uses evolve alone; what was derived is in the

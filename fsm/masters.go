@@ -1,8 +1,6 @@
 package fsm
 
 import (
-	"fmt"
-
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
@@ -26,8 +24,8 @@ func decideIncarnationStarted(s *State, _ *event.Command, b event.IncarnationSta
 }
 
 func evolveIncarnationStarted(s *State, e *event.Envelope, b event.IncarnationStarted) error {
-	if b.Level > SupportedLevel {
-		return fmt.Errorf("event %d starts level %d, this version supports %d: run a newer one", e.Seq, b.Level, SupportedLevel)
+	if err := s.supported(e, b.Level); err != nil {
+		return err
 	}
 	s.head.GridID, s.head.Incarnation, s.head.Level = b.GridID, b.Incarnation, b.Level
 	s.touchMap(e)

@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -155,9 +156,15 @@ func (d *draw) txnBody() event.Body {
 func (d *draw) otherBody() event.Body {
 	m := pick[event.MasterID](d.t, "master", "master-1", "master-2")
 	s := d.r.m.View()
-	switch rapid.IntRange(0, 8).Draw(d.t, "other event") {
+	switch rapid.IntRange(0, 11).Draw(d.t, "other event") {
+	case 9:
+		return event.LevelRaised{To: rapid.Uint32Range(0, 3).Draw(d.t, "level")}
+	case 10:
+		return d.stateChecked()
+	case 11:
+		return event.ClockSkew{MasterID: m, SkewMS: rapid.Int64Range(-3000, 3000).Draw(d.t, "skew")}
 	case 0:
-		return event.MasterJoined{MasterID: m, Suffrage: "voter"}
+		return event.MasterJoined{MasterID: m, Suffrage: "voter", Level: rapid.Uint32Range(1, 2).Draw(d.t, "supports")}
 	case 1:
 		return event.LeaderElected{MasterID: m, Term: rapid.Uint64Range(1, 9).Draw(d.t, "term")}
 	case 2:
@@ -174,6 +181,16 @@ func (d *draw) otherBody() event.Body {
 		return event.SettingChanged{Key: SettingRequestsMax, Value: pick(d.t, "max", "16", "17", "1000")}
 	}
 	return event.AssociationTypeAdded{Name: pick(d.t, "name", "x", "y", "causal")}
+}
+
+// stateChecked is a comparison of what this replica knows of itself, or of what nobody can know.
+func (d *draw) stateChecked() event.Body {
+	c := Check{Index: rapid.Uint64Range(0, 3).Draw(d.t, "multiple") * CheckStride}
+	if all := d.r.m.Checks(); len(all) > 0 {
+		c = all[rapid.IntRange(0, len(all)-1).Draw(d.t, "check")]
+	}
+	agree := []event.ReplicaID{"master-1.a", "master-2.a", "master-3.a"}[:rapid.IntRange(0, 3).Draw(d.t, "agree")]
+	return event.StateChecked{AtIndex: c.Index, AtSeq: c.Seq, Digest: c.Digest, LocalDigest: c.Local, Agree: agree, Chain: c.Chain}
 }
 
 // issued is the time at which a request was made: drawn once for each id, up to too long ago and too far ahead.
@@ -218,6 +235,9 @@ func TestAnyHistory(t *testing.T) {
 		}
 		views := map[*State][]byte{}
 		for range rapid.IntRange(1, 40).Draw(t, "entries") {
+			if rapid.IntRange(0, 3).Draw(t, "stride") == 0 {
+				r.index += rapid.Uint64Range(1, 1500).Draw(t, "entries of raft's own")
+			}
 			r.now += rapid.Int64Range(-1, 30).Draw(t, "seconds") * second
 			var commands []*event.Command
 			for range rapid.IntRange(0, 4).Draw(t, "commands") {
@@ -244,6 +264,9 @@ func TestAnyHistory(t *testing.T) {
 		}
 		if !bytes.Equal(snapshotOf(t, straight.View()), snapshotOf(t, r.m.View())) {
 			t.Fatal("a replica that restarted differs")
+		}
+		if kept := r.m.Checks(); !slices.Equal(kept, straight.Checks()[len(straight.Checks())-len(kept):]) {
+			t.Fatal("a replica that restarted has other checks")
 		}
 		checkReplay(t, r)
 		checkTxnHistory(t, r)

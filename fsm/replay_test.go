@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -27,6 +28,9 @@ func checkReplay(t fatal, r *replica) {
 	}
 	if !bytes.Equal(snapshotOf(t, all.View()), snapshotOf(t, want)) {
 		t.Fatalf("the log in one batch gives another state")
+	}
+	if kept, once := r.m.Checks(), all.Checks(); !slices.Equal(kept, once[len(once)-len(kept):]) {
+		t.Fatalf("the log in one batch gives other checks: %v, want %v", once, kept)
 	}
 }
 
@@ -60,7 +64,7 @@ func TestReplayOfAnInconsistentFeed(t *testing.T) {
 		event.StopRequested{NodeID: "x"}, event.StopSucceeded{NodeID: "x"}, event.StopFailed{NodeID: "x"}, event.NodeCrashed{NodeID: "x"},
 		event.NodeRestarted{NodeID: "x"}, event.ShardCreated{ShardID: "shard-1"}, event.ShardCreated{ShardID: "x"}, event.ShardFormed{ShardID: "shard-0"},
 		event.ShardLeaderChanged{ShardID: "x"}, event.ShardQuorumLost{ShardID: "x"}, event.ShardQuorumRestored{ShardID: "x"},
-		event.MasterUnreachable{MasterID: "x"}, event.MasterRecovered{MasterID: "x"}, event.IncarnationStarted{Level: 99},
+		event.MasterUnreachable{MasterID: "x"}, event.MasterRecovered{MasterID: "x"}, event.IncarnationStarted{Level: 99}, event.LevelRaised{To: 99},
 	} {
 		s := base.m.View()
 		b, err := event.Seal(nil, s.Chain(), &event.Envelope{Seq: s.Seq() + 1, Type: b.Type(), Time: s.Time() + 1, Body: b})

@@ -32,7 +32,7 @@ type request struct {
 // by content; transactions have their own rule (decideTxnCommitted).
 func tabled(c *event.Command) bool {
 	switch c.Type {
-	case event.TypeFeedAcked, event.TypeTxnCommitted, event.TypeTxnAborted:
+	case event.TypeFeedAcked, event.TypeTxnCommitted, event.TypeTxnAborted, event.TypeStateChecked:
 		return false
 	}
 	return !c.RequestID.IsZero() && event.Info(c.Type).Class != event.Telemetry

@@ -14,6 +14,7 @@ type run struct {
 	s       *State
 	meta    EntryMeta
 	records []Record
+	checks  []Check // of the multiples that were passed
 }
 
 func (r *run) entry(e Entry) ([]Answer, error) {
@@ -22,9 +23,10 @@ func (r *run) entry(e Entry) ([]Answer, error) {
 	if e.Meta.Index <= s.mark.RaftIndex {
 		return nil, fmt.Errorf("index %d is not behind %d", e.Meta.Index, s.mark.RaftIndex)
 	}
-	if e.Meta.Level > SupportedLevel {
-		return nil, fmt.Errorf("written at level %d, this version supports %d: run a newer one", e.Meta.Level, SupportedLevel)
+	if e.Meta.Level > s.supports {
+		return nil, fmt.Errorf("written at level %d, this version supports %d: run a newer one", e.Meta.Level, s.supports)
 	}
+	r.check(e.Meta.Index)
 	s.mark.RaftIndex = e.Meta.Index
 	s.mark.Time = max(s.mark.Time, e.Meta.Time)
 	answers := make([]Answer, len(e.Commands))
@@ -66,6 +68,9 @@ func (s *State) admissible(c *event.Command, h handler) *event.Error {
 	op := "propose " + c.Type.String()
 	if h.decide == nil {
 		return &event.Error{Kind: event.KindInvalid, Op: op, Message: "the state machine derives this event; it cannot be proposed"}
+	}
+	if h.level > s.head.Level && s.head.GridID != "" {
+		return &event.Error{Kind: event.KindUnsupported, Op: op, Message: fmt.Sprintf("it takes level %d, the grid is at %d: run this version on every master", h.level, s.head.Level)}
 	}
 	if s.head.GridID == "" && c.Type != event.TypeIncarnationStarted {
 		return &event.Error{Kind: event.KindUnavailable, Op: op, Message: "the grid has not started; retry when it has a leader"}

@@ -50,6 +50,9 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 	writeTable(&c, &s.emitters)
 	writeTable(&c, &s.cursors)
 	writeTable(&c, &s.backlog)
+	if s.head.Level >= checkLevel {
+		writeRow(&c, secCheck, &s.check)
+	}
 	writeRow(&c, secEnd, &trailer{Rows: c.rows, Digest: s.Digest(), Local: s.LocalDigest()})
 	c.flush()
 	return c.n, c.err
@@ -187,7 +190,7 @@ func (l *loader) chunk(body []byte) error {
 
 func (l *loader) row(sec section, raw []byte) error {
 	s := l.s
-	if sec < l.last {
+	if sec < l.last && sec != secEnd {
 		return errors.New("the sections are out of order")
 	}
 	l.last = sec
@@ -229,6 +232,8 @@ func (l *loader) localRow(sec section, raw []byte) error {
 		return load(raw, func(v Cursor) { s.cursors.set(v.Sink, v) })
 	case secBacklog:
 		return load(raw, func(v backlogMark) { s.backlog.set(v.Seq, v) })
+	case secCheck:
+		return pack.UnmarshalLoose(raw, &s.check)
 	case secEnd:
 		return l.end(raw)
 	}

@@ -10,8 +10,9 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/shardmap"
 )
 
-// SupportedLevel is the highest level (safety S13) of which this binary knows all rules.
-const SupportedLevel = 1
+// SupportedLevel is the highest level (safety S13) of which this binary knows all rules. Level 2 brought state_checked and
+// clock_skew, and the last check into the history.
+const SupportedLevel = 2
 
 // The sections of a state.
 const (
@@ -31,6 +32,7 @@ const (
 	secCursors
 	secBacklog
 	secEnd
+	secCheck
 )
 
 // State is the masters' state at one place in the log. A published State never changes: any number of goroutines may read
@@ -42,6 +44,7 @@ type State struct {
 	counts   counts
 	limits   limits
 	shardMap *shardmap.Map // of the present epoch; rebuilt when that moves
+	supports uint32        // the highest level whose rules the machine knows
 }
 
 // history is a function of the feed alone; Digest covers exactly it.
@@ -55,6 +58,7 @@ type history struct {
 	settings table[string, Setting]
 	types    table[string, AssociationType]
 	sinks    table[string, Sink]
+	check    StateCheck // zero, not hashed and not in snapshots below checkLevel
 }
 
 // local is replicated and in snapshots, but not in the feed; LocalDigest covers it.
@@ -147,7 +151,7 @@ type counts struct {
 }
 
 func newState() *State {
-	s := &State{shardMap: &shardmap.Map{}}
+	s := &State{shardMap: &shardmap.Map{}, supports: SupportedLevel}
 	s.history = history{
 		agents:   ordered[event.AgentID, Agent](secAgents),
 		nodes:    ordered[uint64, Node](secNodes),

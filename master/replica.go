@@ -160,6 +160,9 @@ func (r *replica) Restore(from io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("restore the state: %w", err)
 	}
+	if err := r.machine.Supports(state); err != nil {
+		return fmt.Errorf("restore the state: %w", err)
+	}
 	if err := r.outbox.Restore(from); err != nil {
 		return err
 	}
@@ -168,8 +171,10 @@ func (r *replica) Restore(from io.Reader) error {
 		r.fail(err)
 		return err
 	}
+	if err := r.machine.Restore(state); err != nil {
+		return err
+	}
 	r.settled = true
-	r.machine.Restore(state)
 	r.applied.Broadcast()
 	r.mapped.Broadcast()
 	r.fleet.Broadcast()

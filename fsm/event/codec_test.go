@@ -174,7 +174,7 @@ func TestRefusedBytes(t *testing.T) {
 			t.Errorf("%s: decoded", name)
 		}
 	}
-	if _, err := DecodeBody(TypeStateChecked, []byte{0x90}); !errors.Is(err, &Error{Kind: KindUnsupported}) {
+	if _, err := DecodeBody(TypeBackupCut, []byte{0x90}); !errors.Is(err, &Error{Kind: KindUnsupported}) {
 		t.Errorf("a type without a body: %v", err)
 	}
 }

@@ -85,7 +85,7 @@ func TestJSONByHand(t *testing.T) {
 		"a list":          `[]`,
 		"no type":         `{"seq":1}`,
 		"unknown type":    `{"seq":1,"event_type":"agent_sneezed"}`,
-		"type not built":  `{"seq":1,"event_type":"state_checked"}`,
+		"type not built":  `{"seq":1,"event_type":"backup_cut"}`,
 		"fractional seq":  `{"seq":1.5,"event_type":"master_left"}`,
 		"negative seq":    `{"seq":-1,"event_type":"master_left"}`,
 		"text for number": `{"seq":1,"event_type":"leader_elected","term":"x"}`,
