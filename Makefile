@@ -33,8 +33,8 @@ check: ## format, vet, staticcheck, go.mod, import law and style measures, 5 s o
 fuzz: ## 2 minutes of each fuzz target, or FUZZTIME
 	@internal/law/fuzz.sh $(FUZZTIME) $(CURDIR)/$(BIN)/fuzz
 
-e2e: ## kills under a full import, with real processes
-	GRID_E2E_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 15m -v ./internal/e2e
+e2e: ## kills under a full import, and the bars for fail-over, with real processes
+	GRID_E2E_BARS=1 GRID_E2E_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 15m -v ./internal/e2e
 
 clean:
 	rm -rf $(BIN) $(DATA)

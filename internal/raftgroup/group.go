@@ -111,7 +111,7 @@ func (g *Group) start() error {
 	g.machine.applied.set(how.skip)
 	g.streams = newStreams(&g.cfg)
 	nt := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		ServerAddressProvider: g.streams, Logger: newRaftLog(g.log), Stream: g.streams, MaxPool: 3, Timeout: g.cfg.Timeouts.RPC,
+		ServerAddressProvider: g.streams, Logger: newRaftLog(g.log), Stream: g.streams, MaxPool: maxPool, Timeout: g.cfg.Timeouts.RPC,
 		MaxRPCsInFlight: 1, // a pipelined follower can wedge while its heartbeats look fine (raft #612)
 	})
 	g.peers = newPeers(nt, &g.cfg, g.contacts, g.stores)

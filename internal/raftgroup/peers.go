@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -27,7 +28,9 @@ type peers struct {
 	beside   func(raft.RPC) // raft's handler of heartbeats beside its main loop; set once, before any connection
 	incoming chan raft.RPC  // raft's Consumer
 	done     chan struct{}
-	close    func() error // once
+	close    func() error  // once
+	prompt   time.Duration // a failure that took longer is not tried again
+	lapse    *lapse
 	pumped   sync.WaitGroup
 	raft     atomic.Pointer[raft.Raft] // nil until the replica runs
 }
@@ -41,8 +44,9 @@ var (
 func newPeers(nt *raft.NetworkTransport, c *Config, known *contacts, s *stores) *peers {
 	p := &peers{
 		NetworkTransport: nt, self: raft.ServerAddress(c.LocalID), group: c.GroupID, contacts: known, terms: s.stable.terms, log: s.log,
-		incoming: make(chan raft.RPC), done: make(chan struct{}),
+		incoming: make(chan raft.RPC), done: make(chan struct{}), prompt: c.Timeouts.Heartbeat,
 	}
+	p.lapse = &lapse{peers: p, free: make(chan struct{}, maxHeld), after: c.Timeouts.Heartbeat + c.Timeouts.Heartbeat/4}
 	p.close = sync.OnceValue(func() error {
 		close(p.done)
 		err := nt.Close()
@@ -68,7 +72,10 @@ func (p *peers) pump() {
 				rpc.Respond(nil, err)
 				continue
 			}
-			p.toMainLoop(p.joinedToSnapshot(rpc))
+			if p.lapse.hold(rpc) {
+				continue
+			}
+			p.toMainLoop(p.lapse.admit(p.joinedToSnapshot(rpc)))
 		case <-p.done:
 			return
 		}
@@ -102,6 +109,9 @@ func (p *peers) entitled(command any) error {
 	case *raft.TimeoutNowRequest:
 		if !slices.ContainsFunc(p.servers(), func(s raft.Server) bool { return s.Address == p.self && s.Suffrage == raft.Voter }) {
 			return fmt.Errorf("%s is no voter and does not stand for election", p.self)
+		}
+		if state := p.raft.Load().State(); state != raft.Follower { // it has come twice
+			return fmt.Errorf("%s is a %v and needs not be told", p.self, state)
 		}
 	}
 	return nil
@@ -164,8 +174,11 @@ func (p *peers) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddr
 // AppendEntries implements raft.Transport.
 func (p *peers) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	var got raft.AppendEntriesResponse // raft's heartbeats reuse theirs
-	sent := p.contacts.stamp()
-	if err := p.NetworkTransport.AppendEntries(id, target, req, &got); err != nil {
+	var sent uint64
+	if err := p.again(func() error {
+		sent = p.contacts.stamp()
+		return p.NetworkTransport.AppendEntries(id, target, req, &got)
+	}); err != nil {
 		return err
 	}
 	*resp = got

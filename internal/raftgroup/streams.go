@@ -123,21 +123,21 @@ func (s *streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.C
 	at := strings.LastIndexByte(string(address), '@')
 	if at < 0 { // raft falls back to the bare id when ServerAddr failed
 		_, err := s.cfg.Addresses(event.ReplicaID(address))
-		return nil, fmt.Errorf("the address of %s is not known: %w", address, err)
+		return nil, dialError{fmt.Errorf("the address of %s is not known: %w", address, err)}
 	}
 	to, addr := event.ReplicaID(address[:at]), string(address[at+1:])
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	conn, err := transport.Dial(ctx, s.cfg.Network, addr, s.cfg.TLS)
 	if err != nil {
-		return nil, err
+		return nil, dialError{err}
 	}
 	st, err := s.adopt(conn)
 	if err != nil {
-		return nil, err
+		return nil, dialError{err}
 	}
 	if err := s.greet(st, to, timeout); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s at %s: %w", to, addr, err), st.Close())
+		return nil, dialError{errors.Join(fmt.Errorf("%s at %s: %w", to, addr, err), st.Close())}
 	}
 	return st, nil
 }
