@@ -17,6 +17,7 @@ run: build ## a whole grid on this machine; Ctrl-C stops it and keeps its data
 
 test: ## everything a developer runs before a commit
 	go test -timeout 8m ./...
+	go test -tags faults ./internal/fault
 	go test -timeout 8m -race -short $(RACE)
 
 race: ## all tests under the race detector
@@ -25,6 +26,7 @@ race: ## all tests under the race detector
 check: ## format, vet, staticcheck, go.mod, import law and style measures, 5 s of each fuzz target
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files"; exit 1; }
 	go vet ./...
+	go vet -tags faults ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
 	go test ./internal/law

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/fsm/shardmap"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -37,7 +38,7 @@ type Config struct {
 	Raft   RaftConfig
 	Log    *slog.Logger
 
-	fault func(label string) error // tests: an error here stops the master as a crash would
+	fault func(fault.Label) error // of formation; tests: an error here stops the master as a crash would
 }
 
 // Limits are the clocks of a master.
@@ -142,7 +143,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	if c.fault == nil {
-		c.fault = func(string) error { return nil }
+		c.fault = fault.Err
 	}
 	return c
 }

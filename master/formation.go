@@ -12,6 +12,7 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -35,7 +36,7 @@ type formation struct {
 	dir   *datadir.Dir
 	greet func(ctx context.Context, address string, hello *transport.MasterHello) (*transport.MasterHelloOk, error)
 	build func(Founding) error // makes the stores; may be called again after a crash
-	fault func(label string) error
+	fault func(fault.Label) error
 	log   *slog.Logger
 
 	mu     sync.Mutex
@@ -91,14 +92,14 @@ func (f *formation) Hello(*transport.MasterHello) (*transport.MasterHelloOk, err
 // Run takes the steps that are left and returns what the grid began with.
 func (f *formation) Run(ctx context.Context) (Founding, error) {
 	for _, step := range []struct {
-		label string
+		label fault.Label
 		do    func(context.Context) error
 	}{
-		{"formation.store", f.makeStoreID},
-		{"formation.decide", f.decide},
-		{"formation.identity", f.writeIdentity},
-		{"formation.stores", f.makeStores},
-		{"formation.done", f.finish},
+		{fault.FormationStore, f.makeStoreID},
+		{fault.FormationDecide, f.decide},
+		{fault.FormationIdentity, f.writeIdentity},
+		{fault.FormationStores, f.makeStores},
+		{fault.FormationDone, f.finish},
 	} {
 		if err := step.do(ctx); err != nil {
 			return Founding{}, err

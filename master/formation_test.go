@@ -17,6 +17,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -51,11 +52,11 @@ func (v *village) greet(_ context.Context, address string, hello *transport.Mast
 }
 
 // start runs one master's formation until it ends; crashAt is the step behind which its process dies.
-func (v *village) start(ctx context.Context, id event.MasterID, crashAt string) (Founding, error) {
+func (v *village) start(ctx context.Context, id event.MasterID, crashAt fault.Label) (Founding, error) {
 	cfg := DefaultConfig()
 	cfg.ID, cfg.Peers, cfg.Bootstrap = id, v.peers, true
 	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-	cfg.fault = func(label string) error {
+	cfg.fault = func(label fault.Label) error {
 		if label == crashAt {
 			return errCrash
 		}
@@ -86,22 +87,22 @@ func (v *village) start(ctx context.Context, id event.MasterID, crashAt string) 
 }
 
 // untilFormed starts a master, crashing it once, and returns what it was founded with. It stays present afterwards.
-func (v *village) untilFormed(ctx context.Context, id event.MasterID, crashAt string) (Founding, error) {
+func (v *village) untilFormed(ctx context.Context, id event.MasterID, crashAt fault.Label) (Founding, error) {
 	founding, err := v.start(ctx, id, crashAt)
 	if errors.Is(err, errCrash) {
-		founding, err = v.start(ctx, id, "")
+		founding, err = v.start(ctx, id, 0)
 	}
 	return founding, err
 }
 
-var formationSteps = []string{"formation.store", "formation.decide", "formation.identity", "formation.stores", "formation.done"}
+var formationSteps = []fault.Label{fault.FormationStore, fault.FormationDecide, fault.FormationIdentity, fault.FormationStores, fault.FormationDone}
 
 // TestFormationSurvivesACrashAtEachStep forms a grid of three while one master, or all, crash behind a step and start again:
 // all three are founded on the same grid with the same three voters, and a later start changes nothing.
 func TestFormationSurvivesACrashAtEachStep(t *testing.T) {
 	for _, who := range []string{"m1", "m2", "m3", "all"} {
 		for _, step := range formationSteps {
-			t.Run(who+"/"+step, func(t *testing.T) {
+			t.Run(who+"/"+fault.Name(step), func(t *testing.T) {
 				t.Parallel()
 				v := newVillage(t)
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -111,7 +112,7 @@ func TestFormationSurvivesACrashAtEachStep(t *testing.T) {
 				var wg sync.WaitGroup
 				for i, p := range v.peers {
 					wg.Go(func() {
-						crashAt := ""
+						var crashAt fault.Label
 						if who == "all" || who == string(p.ID) {
 							crashAt = step
 						}
@@ -124,7 +125,7 @@ func TestFormationSurvivesACrashAtEachStep(t *testing.T) {
 				}
 				checkFoundings(t, v, foundings)
 				for i, p := range v.peers {
-					again, err := v.start(ctx, p.ID, "")
+					again, err := v.start(ctx, p.ID, 0)
 					if err != nil || !reflect.DeepEqual(again, foundings[i]) {
 						t.Errorf("%s starts again with %+v, %v; was %+v", p.ID, again, err, foundings[i])
 					}
@@ -163,7 +164,7 @@ func formed(t *testing.T) *village {
 	var wg sync.WaitGroup
 	for _, p := range v.peers {
 		wg.Go(func() {
-			if _, err := v.start(ctx, p.ID, ""); err != nil {
+			if _, err := v.start(ctx, p.ID, 0); err != nil {
 				t.Errorf("form: %v", err)
 			}
 		})
@@ -185,7 +186,7 @@ func TestFormationRefuses(t *testing.T) {
 			if err := os.RemoveAll(filepath.Join(v.root, first)); err != nil {
 				t.Fatal(err)
 			}
-			_, err := v.start(short(t), event.MasterID(first), "")
+			_, err := v.start(short(t), event.MasterID(first), 0)
 			wantError(t, err, "whose masters", "do not include "+first)
 		})
 	}
@@ -196,13 +197,13 @@ func TestFormationRefuses(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(v.root, "m3")); err != nil {
 			t.Fatal(err)
 		}
-		_, err := v.start(short(t), "m3", "")
+		_, err := v.start(short(t), "m3", 0)
 		wantError(t, err, "lists of peers differ", "elsewhere:7")
 	})
 	t.Run("somebody else at the address", func(t *testing.T) {
 		v := newVillage(t)
 		v.present["h:6"] = &formation{self: v.peers[2], peers: v.peers, record: formingRecord{StoreID: "s"}}
-		_, err := v.start(short(t), "m1", "")
+		_, err := v.start(short(t), "m1", 0)
 		wantError(t, err, "says m2 is at h:6, but m3 answers")
 	})
 	t.Run("record gone", func(t *testing.T) {
@@ -210,7 +211,7 @@ func TestFormationRefuses(t *testing.T) {
 		if err := os.Remove(filepath.Join(v.root, "m1", formingFile)); err != nil {
 			t.Fatal(err)
 		}
-		_, err := v.start(short(t), "m1", "")
+		_, err := v.start(short(t), "m1", 0)
 		wantError(t, err, "never made up again")
 	})
 	t.Run("another master's directory", func(t *testing.T) {
@@ -221,7 +222,7 @@ func TestFormationRefuses(t *testing.T) {
 		if err := errors.Join(os.RemoveAll(filepath.Join(v.root, "m1")), os.Rename(filepath.Join(v.root, "m2"), filepath.Join(v.root, "m1"))); err != nil {
 			t.Fatal(err)
 		}
-		_, err := v.start(short(t), "m1", "")
+		_, err := v.start(short(t), "m1", 0)
 		wantError(t, err, "belongs to m2, this master is m1")
 	})
 	t.Run("not empty", func(t *testing.T) {
@@ -230,7 +231,7 @@ func TestFormationRefuses(t *testing.T) {
 		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "letters.txt"), nil, 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		_, err := v.start(short(t), "m1", "")
+		_, err := v.start(short(t), "m1", 0)
 		wantError(t, err, "is not empty and belongs to no master")
 	})
 }

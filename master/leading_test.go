@@ -44,7 +44,7 @@ func newThrone(t *testing.T, leader event.ReplicaID) (*throne, *leading) {
 	return th, &leading{self: "m1", peers: peers, group: th, limit: 5 * time.Second}
 }
 
-func fault(kind event.Kind) error { return &event.Error{Kind: kind, Message: string(kind)} }
+func failed(kind event.Kind) error { return &event.Error{Kind: kind, Message: string(kind)} }
 
 // TestLeadingRetries: what surely was not done is tried again; what may have been, only when that is safe; an answer never.
 func TestLeadingRetries(t *testing.T) {
@@ -56,12 +56,12 @@ func TestLeadingRetries(t *testing.T) {
 		tries int // 0: any number
 	}{
 		{"done", false, []error{nil}, "", 1},
-		{"not done, then done", false, []error{fault(event.KindNotLeader), fault(event.KindUnavailable), nil}, "", 3},
-		{"refused", true, []error{fault(event.KindConflict)}, event.KindConflict, 1},
-		{"open and unsafe", false, []error{fault(event.KindUnknownOutcome)}, event.KindUnknownOutcome, 1},
-		{"open and safe, then done", true, []error{fault(event.KindUnknownOutcome), nil}, "", 2},
-		{"open, then not done for ever, stays open", true, []error{fault(event.KindDeadline), fault(event.KindUnavailable)}, event.KindUnknownOutcome, 0},
-		{"not done for ever", true, []error{fault(event.KindUnavailable)}, event.KindUnavailable, 0},
+		{"not done, then done", false, []error{failed(event.KindNotLeader), failed(event.KindUnavailable), nil}, "", 3},
+		{"refused", true, []error{failed(event.KindConflict)}, event.KindConflict, 1},
+		{"open and unsafe", false, []error{failed(event.KindUnknownOutcome)}, event.KindUnknownOutcome, 1},
+		{"open and safe, then done", true, []error{failed(event.KindUnknownOutcome), nil}, "", 2},
+		{"open, then not done for ever, stays open", true, []error{failed(event.KindDeadline), failed(event.KindUnavailable)}, event.KindUnknownOutcome, 0},
+		{"not done for ever", true, []error{failed(event.KindUnavailable)}, event.KindUnavailable, 0},
 		{"an error without a kind may hide anything", false, []error{errors.New("what")}, "", 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestLeadingLeavesAHangingLeader(t *testing.T) {
 				done <- l.Do(t.Context(), errand{what: "test", safe: safe, local: func(context.Context) error { return nil },
 					remote: func(ctx context.Context, _ string) error {
 						<-ctx.Done()
-						return fault(event.KindUnknownOutcome)
+						return failed(event.KindUnknownOutcome)
 					}})
 			}()
 			time.Sleep(time.Second)

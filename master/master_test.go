@@ -15,6 +15,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -507,12 +508,12 @@ func TestListEvents(t *testing.T) {
 // TestMastersFormAfterCrashes forms a grid of real masters, each of which crashes behind the same step and starts again.
 func TestMastersFormAfterCrashes(t *testing.T) {
 	for _, step := range formationSteps {
-		t.Run(step, func(t *testing.T) {
+		t.Run(fault.Name(step), func(t *testing.T) {
 			var mu sync.Mutex
 			crashed := map[event.MasterID]bool{}
 			c := newCluster(t, func(cfg *Config) {
 				id := cfg.ID
-				cfg.fault = func(label string) error {
+				cfg.fault = func(label fault.Label) error {
 					mu.Lock()
 					defer mu.Unlock()
 					if label != step || crashed[id] {

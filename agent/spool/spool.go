@@ -5,7 +5,7 @@
 // Invariants: an event counts as spooled when Put has returned, and then outlives a crash (safety S28); numbers have no
 // gap, so the masters can tell a lost event from one sent twice (safety S5); nothing is dropped: a spool without room
 // says so beforehand (Room), and its owner does not begin what would need it. It imports nothing of ours but
-// internal/datadir and the messages it hands out.
+// internal/datadir, the fault points and the messages it hands out.
 package spool
 
 import (
@@ -22,6 +22,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -110,6 +111,9 @@ func (s *Spool) Put(number uint64, e transport.EmittedEvent) error {
 		return fmt.Errorf("spool event %d: the next one is %d", number, next)
 	}
 	// Not under the lock: only one goroutine puts, and readers need not wait for the disk.
+	if err := fault.Err(fault.SpoolPut); err != nil {
+		return fmt.Errorf("spool event %d: %w", number, err)
+	}
 	if err := datadir.WriteFileAtomic(s.path(number), encode(e), 0o644); err != nil {
 		return fmt.Errorf("spool event %d: %w", number, err)
 	}
@@ -149,6 +153,9 @@ func (s *Spool) Ack(through uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.events) > 0 && s.first <= through {
+		if err := fault.Err(fault.SpoolAck); err != nil {
+			return fmt.Errorf("remove acknowledged event %d: %w", s.first, err)
+		}
 		if err := os.Remove(s.path(s.first)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove acknowledged event %d: %w", s.first, err)
 		}

@@ -7,7 +7,7 @@
 //
 // Invariants: IDENTITY never changes once it is written; a directory that names somebody else is refused, never adopted;
 // nothing that is missing is made again behind the owner's back (safety S1). The package does not know what the directory
-// holds, and imports only fsm/event.
+// holds, and imports only fsm/event and the fault points.
 package datadir
 
 import (
@@ -16,6 +16,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 const (
@@ -103,9 +105,13 @@ func (d *Dir) SetIdentity(id Identity) error {
 		return fmt.Errorf("data directory %s already belongs to %s %s of grid %s", d.path, d.identity.Kind, d.identity.ID, orNone(d.identity.GridID))
 	}
 	id.Format = Format
+	if err := fault.Err(fault.IdentityWrite); err != nil {
+		return fmt.Errorf("write %s: %w", d.Path(identityName), err)
+	}
 	if err := writeIdentity(d.path, id); err != nil {
 		return err
 	}
+	fault.Point(fault.IdentityWritten)
 	d.identity, d.known = id, true
 	return nil
 }

@@ -31,8 +31,11 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/shardmap", "the map in messages"},
 		{"internal/pack", "the enum codec"},
 	},
-	"internal/datadir": {{"fsm/event", "ids and incarnation in IDENTITY"}},
+	"internal/fault":   {},
+	"internal/latchfs": {{"internal/fault", "fault points"}},
+	"internal/datadir": {{"fsm/event", "ids and incarnation in IDENTITY"}, {"internal/fault", "fault points"}},
 	"internal/raftgroup": {
+		{"internal/fault", "fault points"},
 		{"fsm/event", "replica ids and error kinds"},
 		{"internal/datadir", "atomic files"},
 		{"internal/pack", "the entry codec"},
@@ -40,6 +43,7 @@ var edges = map[string][]struct{ target, reason string }{
 	},
 	"storagenode/lock": {{"fsm/event", "transaction ids"}},
 	"storagenode/engine": {
+		{"internal/fault", "fault points"},
 		{"fsm/event", "ids and errors"},
 		{"internal/pack", "records"},
 		{"internal/raftgroup", "the engine is a group's state machine"},
@@ -66,7 +70,7 @@ var edges = map[string][]struct{ target, reason string }{
 	"agent/platform/process": {
 		{"agent/platform", "the interface it implements"},
 	},
-	"agent/spool": {{"fsm/event", "events"}, {"internal/datadir", "atomic files"}, {"transport", "emitted events"}},
+	"agent/spool": {{"fsm/event", "events"}, {"internal/datadir", "atomic files"}, {"internal/fault", "fault points"}, {"transport", "emitted events"}},
 	"agent": {
 		{"agent/spool", "events that are not acknowledged yet"},
 		{"agent/platform", "the adapter's interface"},
@@ -76,11 +80,14 @@ var edges = map[string][]struct{ target, reason string }{
 	},
 	"master/disk": {},
 	"master/feed": {
+		{"internal/fault", "fault points"},
+		{"internal/latchfs", "the outbox's latch"},
 		{"fsm", "records and the acknowledged cursor"},
 		{"fsm/event", "envelopes"},
 		{"transport", "the sink's protocol"},
 	},
 	"master/txn": {
+		{"internal/fault", "fault points"},
 		{"client", "routed requests to shard leaders"},
 		{"fsm", "decisions are state"},
 		{"fsm/event", "decision events"},
@@ -99,6 +106,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/event", "actions are events"},
 	},
 	"master": {
+		{"internal/fault", "fault points"},
 		{"client", "the gateway's client"},
 		{"fsm", "the state machine"},
 		{"fsm/event", "the vocabulary"},

@@ -32,6 +32,7 @@ var wideStructs = map[string]string{
 // foreignSignatures may have more parameters: they implement an interface that is not ours.
 var foreignSignatures = map[string]string{
 	"internal/raftgroup/snapshots.go Create": "raft.SnapshotStore",
+	"internal/raftgroup/points.go Create":    "raft.SnapshotStore",
 }
 
 // measures collects the sizes seen and what breaks a bound.

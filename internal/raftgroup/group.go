@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -83,6 +84,9 @@ func newGroup(c Config) *Group {
 		changing: make(chan struct{}, 1),
 	}
 	g.latch = newLatch(g.leave)
+	if fault.Enabled {
+		c.FSM = pointedFSM{c.FSM}
+	}
 	g.machine = &machine{fsm: c.FSM, group: c.GroupID, latch: g.latch, log: c.Log, level: c.Level, applied: &progress{}}
 	g.open, g.endOpen = context.WithCancelCause(context.Background())
 	g.alive, g.endAlive = context.WithCancelCause(context.Background())

@@ -13,6 +13,7 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
@@ -77,7 +78,11 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	if s.stable, err = newStableStore(bolt, c.group, path, c.latch); err != nil {
+	var stable raft.StableStore = bolt
+	if fault.Enabled {
+		stable = pointedStable{stable}
+	}
+	if s.stable, err = newStableStore(stable, c.group, path, c.latch); err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
 	path = filepath.Join(dir, walDir)
@@ -86,6 +91,9 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 		return nil, fmt.Errorf("open log in %s: %w", path, err)
 	}
 	var log raft.LogStore = w
+	if fault.Enabled {
+		log = pointedLog{log}
+	}
 	if c.wrapLog != nil {
 		log = c.wrapLog(log)
 	}
@@ -98,7 +106,11 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots in %s: %w", dir, err)
 	}
-	s.snapshots = &snapshotStore{inner: files, group: c.group, path: filepath.Join(dir, snapshotDir), latch: c.latch, log: s.log}
+	var snapshots raft.SnapshotStore = files
+	if fault.Enabled {
+		snapshots = pointedSnapshots{snapshots}
+	}
+	s.snapshots = &snapshotStore{inner: snapshots, group: c.group, path: filepath.Join(dir, snapshotDir), latch: c.latch, log: s.log}
 	return s, nil
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/sutra-grid/sutra-grid/fsm"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
+	"github.com/sutra-grid/sutra-grid/internal/latchfs"
 )
 
 var (
@@ -37,7 +39,7 @@ type OutboxOptions struct {
 	KeepBytes int64
 
 	FS    vfs.FS          // nil: the disk
-	Fatal func(err error) // called when the store can no longer write; the process must end. nil: panic
+	Fatal func(err error) // told once when the store fails or its disk does not answer; the process must end. nil: panic
 	Log   *slog.Logger    // nil: slog.Default()
 }
 
@@ -60,6 +62,7 @@ const trimStep = 1 << 16
 // One goroutine, Apply's, calls Append, Trim, Restore and DropAbove; everything else may be called by any goroutine.
 type Outbox struct {
 	db   *pebble.DB
+	disk *latchfs.Guard
 	opts OutboxOptions
 
 	mu      sync.Mutex
@@ -76,7 +79,8 @@ func OpenOutbox(dir string, o OutboxOptions) (*Outbox, error) {
 	if o.KeepAge < 0 || o.KeepBytes < 0 {
 		return nil, fmt.Errorf("open outbox %s: keep %v, %d bytes: neither may be negative", dir, o.KeepAge, o.KeepBytes)
 	}
-	db, err := pebble.Open(dir, storeOptions(o))
+	guard := newGuard(dir, o)
+	db, err := pebble.Open(dir, storeOptions(guard, o.Log))
 	if err != nil {
 		return nil, fmt.Errorf("open outbox %s: %w", dir, err)
 	}
@@ -84,7 +88,7 @@ func OpenOutbox(dir string, o OutboxOptions) (*Outbox, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open outbox %s: %w", dir, err), db.Close())
 	}
-	out := &Outbox{db: db, opts: o, b: b}
+	out := &Outbox{db: db, disk: guard, opts: o, b: b}
 	if err := out.clearOthers(b.gen); err != nil {
 		return nil, errors.Join(fmt.Errorf("open outbox %s: %w", dir, err), db.Close())
 	}
@@ -104,6 +108,9 @@ func (o *Outbox) Append(appliedIndex uint64, records []fsm.Record) error {
 	if len(records) == 0 {
 		return nil
 	}
+	if err := fault.Err(fault.OutboxAppend); err != nil {
+		return fmt.Errorf("append events: %w", err)
+	}
 	held := o.bounds()
 	b := held
 	batch := o.db.NewBatch()
@@ -114,7 +121,9 @@ func (o *Outbox) Append(appliedIndex uint64, records []fsm.Record) error {
 		}
 	}
 	b.applied = max(b.applied, appliedIndex)
-	return o.commit(batch, b)
+	err := o.commit(batch, b)
+	fault.Point(fault.OutboxAppended)
+	return err
 }
 
 // appendOne adds a record to the batch, unless it is there already.
@@ -246,6 +255,9 @@ func (o *Outbox) trim(b bounds, through uint64) error {
 		return err
 	}
 	b.baseKnown = true
+	if err := fault.Err(fault.OutboxTrim); err != nil {
+		return err
+	}
 	batch := o.db.NewBatch()
 	defer batch.Close()
 	if err := batch.DeleteRange(eventKey(b.gen, held.first), eventKey(b.gen, b.first), nil); err != nil {
@@ -298,9 +310,14 @@ func (o *Outbox) dropAbove(b bounds, seq uint64) error {
 
 // Flush makes everything appended so far durable.
 func (o *Outbox) Flush() error {
-	if err := o.db.Flush(); err != nil {
-		return fmt.Errorf("flush outbox: %w", err)
+	err := fault.Err(fault.OutboxFlush)
+	if err == nil {
+		err = o.db.Flush()
 	}
+	if err != nil {
+		return fmt.Errorf("flush outbox: %w", o.disk.Fail(err))
+	}
+	fault.Point(fault.OutboxFlushed)
 	return nil
 }
 
@@ -321,8 +338,12 @@ func (o *Outbox) Close() error {
 	return nil
 }
 
-// commit writes a batch together with the bounds it leads to, and publishes them.
+// commit writes a batch together with the bounds it leads to, and publishes them. When the disk has failed nothing is taken any
+// more, although it would go to memory first.
 func (o *Outbox) commit(batch *pebble.Batch, b bounds) error {
+	if err := o.disk.Err(); err != nil {
+		return err
+	}
 	if err := batch.Set(boundsKey, b.encode(), nil); err != nil {
 		return err
 	}

@@ -76,11 +76,11 @@ func TestIdleGridBecomesQuiet(t *testing.T) {
 // acknowledged before it is there.
 func TestSinkFaults(t *testing.T) {
 	for _, plain := range []bool{false, true} {
-		for _, f := range []fault{refuses, cuts, deafens} {
+		for _, f := range []mishap{refuses, cuts, deafens} {
 			for at := 1; at < 20; at++ {
 				synctest.Test(t, func(t *testing.T) {
 					l, n, store := newLog(t), transport.NewMemory(), newSinkStore()
-					store.fault = func(n int, _ any) fault {
+					store.fault = func(n int, _ any) mishap {
 						if n == at || n == at+7 {
 							return f
 						}

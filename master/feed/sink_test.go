@@ -34,17 +34,17 @@ type sinkStore struct {
 	holes    bool     // one write of a batch failed: those behind it came first
 	dirty    bool     // something was written behind the last Flush
 
-	fault func(n int, req any) fault // of the n-th write; nil: none
+	fault func(n int, req any) mishap // of the n-th write; nil: none
 }
 
-// fault is what goes wrong with one write.
-type fault int
+// mishap is what goes wrong with one write.
+type mishap int
 
 const (
-	none    fault = iota
-	refuses       // an Error in place of the reply, nothing is stored
-	cuts          // the connection breaks before it
-	deafens       // it is stored, and the connection breaks
+	none    mishap = iota
+	refuses        // an Error in place of the reply, nothing is stored
+	cuts           // the connection breaks before it
+	deafens        // it is stored, and the connection breaks
 )
 
 func newSinkStore() *sinkStore {

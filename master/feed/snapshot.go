@@ -12,6 +12,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 // The stream's format, version 1: "SGOB", version (1), then chunks, each length (4), body, CRC-32C of the body (4). The
@@ -137,6 +138,9 @@ func (o *Outbox) Restore(r io.Reader) error {
 }
 
 func (o *Outbox) restore(r io.Reader) error {
+	if err := fault.Err(fault.OutboxFill); err != nil {
+		return err
+	}
 	held := o.bounds()
 	f := filler{db: o.db, gen: held.gen + 1, batch: o.db.NewBatch()}
 	defer func() { f.batch.Close() }()
@@ -151,10 +155,15 @@ func (o *Outbox) restore(r io.Reader) error {
 		return o.DropAbove(b.last)
 	}
 	b.gen = f.gen
+	if err := fault.Err(fault.OutboxSwitch); err != nil {
+		return err
+	}
 	if err := f.batch.DeleteRange(eventKey(0, 0), eventKey(b.gen, 0), nil); err != nil {
 		return err
 	}
-	return o.commit(f.batch, b)
+	err = o.commit(f.batch, b)
+	fault.Point(fault.OutboxSwitched)
+	return err
 }
 
 // continues tells whether what the outbox holds is the same history, reaches as far as the target and at least as far back.

@@ -7,9 +7,12 @@ import (
 	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
+	"github.com/sutra-grid/sutra-grid/internal/latchfs"
 )
 
 // The store's format, version 1:
@@ -28,25 +31,36 @@ func eventKey(gen uint32, seq uint64) []byte {
 }
 
 // storeOptions: no write-ahead log (see Outbox), small buffers, because events are written once, read once and deleted.
-func storeOptions(o OutboxOptions) *pebble.Options {
-	log := storeLogger{o.Log, o.Fatal}
+func storeOptions(guard *latchfs.Guard, log *slog.Logger) *pebble.Options {
+	logger := storeLogger{guard, log}
 	return &pebble.Options{
-		FS:                 o.FS,
+		FS:                 guard,
 		DisableWAL:         true,
 		FormatMajorVersion: pebble.FormatValueSeparation, // named, so that a newer library does not change what is on disk
 		MemTableSize:       4 << 20,
 		CacheSize:          4 << 20,
 		MaxOpenFiles:       100,
-		Logger:             log,
-		EventListener:      &pebble.EventListener{BackgroundError: log.fail},
+		Logger:             logger,
+		EventListener:      &pebble.EventListener{BackgroundError: logger.fail},
 	}
 }
 
-// storeLogger hands the store's messages to slog, and its inability to write to the owner of the process: with a store
-// that fails in the background nothing else would notice before the next snapshot.
+// newGuard is the latch of the store: its first failure, and its first wait for a disk that does not answer, end the process.
+func newGuard(dir string, o OutboxOptions) *latchfs.Guard {
+	fs, fatal := o.FS, o.Fatal
+	if fs == nil {
+		fs = vfs.Default
+	}
+	if fatal == nil {
+		fatal = func(err error) { panic(err) }
+	}
+	return latchfs.NewGuard(fs, latchfs.Config{Name: "outbox", Dir: dir, Deadline: latchfs.Deadline, Fatal: fatal, Write: fault.OutboxWrite, Sync: fault.OutboxSync})
+}
+
+// storeLogger hands the store's messages to slog, and its inability to go on to the latch.
 type storeLogger struct {
+	guard *latchfs.Guard
 	log   *slog.Logger
-	fatal func(error)
 }
 
 // Infof drops the store's chatter.
@@ -54,19 +68,15 @@ func (l storeLogger) Infof(string, ...any) {}
 
 // Errorf logs.
 func (l storeLogger) Errorf(format string, args ...any) {
-	l.log.Error("outbox store", "error", fmt.Sprintf(format, args...))
+	if l.guard.Err() == nil { // behind the first failure it only says the same again and again
+		l.log.Error("outbox store", "error", fmt.Sprintf(format, args...))
+	}
 }
 
 // Fatalf reports that the store cannot go on.
 func (l storeLogger) Fatalf(format string, args ...any) { l.fail(fmt.Errorf(format, args...)) }
 
-func (l storeLogger) fail(err error) {
-	err = fmt.Errorf("write outbox: %w", err)
-	if l.fatal == nil {
-		panic(err)
-	}
-	l.fatal(err)
-}
+func (l storeLogger) fail(err error) { _ = l.guard.Fail(err) } // tells
 
 // bounds describe the one run of events in the store; they are written in the batch that changes them.
 type bounds struct {

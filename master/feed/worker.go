@@ -9,6 +9,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -162,9 +163,13 @@ func (s *stream) ackDue() time.Duration {
 // ack proposes how far the sink holds the feed durably. A lost answer is asked for again by the next one: Apply takes the
 // maximum.
 func (s *stream) ack() error {
+	if err := fault.Err(fault.ShipAck); err != nil {
+		return err
+	}
 	if err := s.proposeAck(s.sinkID, s.through, s.chain); err != nil {
 		return err
 	}
+	fault.Point(fault.ShipAcked)
 	s.acked = s.through
 	return nil
 }
@@ -179,9 +184,13 @@ func (s *stream) flush(records []fsm.Record) error {
 		}
 		newest = e
 	}
+	if err := fault.Err(fault.ShipStore); err != nil {
+		return err
+	}
 	if err := s.conn.store(s.writer.take()); err != nil {
 		return err
 	}
+	fault.Point(fault.ShipStored)
 	s.through, s.chain = newest.Seq, newest.Chain
 	s.report(s.worker, func(st *SinkStatus) { st.Through = s.through })
 	return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/sutra-grid/sutra-grid/client"
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -36,7 +37,7 @@ type Config struct {
 	Log     *slog.Logger // nil: slog.Default()
 
 	Limits Limits
-	Point  func(label string) // tests: called before and after each step of the protocol; nil in production
+	Point  func(fault.Label) // called before and after each step of the protocol; nil: fault.Point
 }
 
 // Limits are the clocks and bounds of a coordinator. Zero fields take the values named here.
@@ -86,7 +87,7 @@ func New(c Config) *Coordinator {
 		c.Log = slog.Default()
 	}
 	if c.Point == nil {
-		c.Point = func(string) {}
+		c.Point = fault.Point
 	}
 	limits := c.Limits.withDefaults()
 	co := &Coordinator{cfg: c, limits: limits, slots: make(chan struct{}, limits.InFlight), settled: make(chan event.TxnID, 4*maxCompleted)}
@@ -198,10 +199,10 @@ func (c *Coordinator) recorded(ctx context.Context, w *work, end fsm.Outcome) (*
 
 // single is a transaction of one shard: a write of several operations, under the transaction's id, and no decision event.
 func (c *Coordinator) single(ctx context.Context, w *work) (*transport.TxnOk, error) {
-	c.cfg.Point("single.before")
+	c.cfg.Point(fault.TxnSingleBefore)
 	h := w.halves[0]
 	_, err := c.cfg.Shards.Shard(ctx, h.shard, client.ShardRequest{RequestID: w.id, Issued: w.issued, Request: &transport.Write{Ops: h.ops}})
-	c.cfg.Point("single.after")
+	c.cfg.Point(fault.TxnSingleAfter)
 	if err != nil {
 		return nil, fmt.Errorf("write transaction %s on %s: %w", w.id, h.shard, err)
 	}
@@ -267,9 +268,9 @@ func (c *Coordinator) newAttempt(w *work) *attempt {
 
 // try executes one attempt: prepare, then decide or drop.
 func (c *Coordinator) try(ctx context.Context, a *attempt) ending {
-	c.cfg.Point("prepare.before")
+	c.cfg.Point(fault.TxnPrepareBefore)
 	v := c.prepare(ctx, a)
-	c.cfg.Point("prepare.after")
+	c.cfg.Point(fault.TxnPrepareAfter)
 	if v.yes() {
 		return c.commit(ctx, a)
 	}

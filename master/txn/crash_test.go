@@ -12,6 +12,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -98,8 +99,8 @@ func TestCoordinatorCrashesAnywhere(t *testing.T) {
 				a, b := newMaster(g, "master-1"), newMaster(g, "master-2")
 				defer a.stop()
 				defer b.stop()
-				label, n := "", 0
-				a.kill = func(l string, _ int) bool {
+				label, n := fault.Label(0), 0
+				a.kill = func(l fault.Label, _ int) bool {
 					if n++; n == at {
 						label = l
 					}
@@ -115,12 +116,12 @@ func TestCoordinatorCrashesAnywhere(t *testing.T) {
 				g.settled(txn)
 				ok, err = b.Run(t.Context(), txn)
 				if got := answer(ok, err); got == "unknown" || told != "unknown" && got != told {
-					t.Errorf("crash at %s: first answer %s, the retry's %s (%v)", label, told, got, err)
+					t.Errorf("crash at %s: first answer %s, the retry's %s (%v)", fault.Name(label), told, got, err)
 				}
 				time.Sleep(2 * time.Second)
 				g.recover(b, 3*time.Second)
 				g.settled(txn)
-				return label != ""
+				return label != 0
 			})
 		})
 	}
@@ -356,7 +357,7 @@ func storm(t *testing.T, rng *rand.Rand) {
 		}
 		if deadAfter := rng.IntN(300); deadAfter > 100 && m != masters[0] {
 			n := 0
-			m.kill = func(string, int) bool { n++; return n > deadAfter }
+			m.kill = func(fault.Label, int) bool { n++; return n > deadAfter }
 		}
 	}
 	var txns []*transport.Txn

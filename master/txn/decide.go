@@ -8,17 +8,18 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
 // commit proposes the commit point of an attempt that every participant has prepared. From here on the attempt may be
 // committed whatever happens to this coordinator, so it is dropped only when Apply has said that it never will be.
 func (c *Coordinator) commit(ctx context.Context, a *attempt) ending {
-	c.cfg.Point("decide.before")
+	c.cfg.Point(fault.TxnDecideBefore)
 	answer, sent, err := c.propose(ctx, a.work, event.TxnCommitted{
 		TxnID: a.id, Attempt: a.nonce, Begin: a.begin, Issued: a.issued, Shards: a.shards(), OpCount: uint32(len(a.ops)), Coordinator: c.cfg.Self,
 	})
-	c.cfg.Point("decide.after")
+	c.cfg.Point(fault.TxnDecideAfter)
 	switch {
 	case err != nil && !sent: // it is not in the log and never will be
 		c.background(ctx, func(ctx context.Context) { c.drop(ctx, a) })
@@ -72,11 +73,11 @@ func (c *Coordinator) denied(ctx context.Context, a *attempt, answer fsm.Answer)
 // abort closes the transaction for every attempt and answers "aborted" when that is surely so: Apply has recorded it, and
 // each attempt is refused or dropped somewhere, so that not even the loss of all masters can bring it back (safety S2).
 func (c *Coordinator) abort(ctx context.Context, a *attempt, reason *event.Error) (*transport.TxnOk, error) {
-	c.cfg.Point("abort.before")
+	c.cfg.Point(fault.TxnAbortBefore)
 	answer, _, err := c.propose(ctx, a.work, event.TxnAborted{
 		TxnID: a.id, Attempt: a.nonce, Final: true, Shards: a.shards(), Reason: shorten(reason.Message), Begin: a.begin,
 	})
-	c.cfg.Point("abort.after")
+	c.cfg.Point(fault.TxnAbortAfter)
 	if err != nil {
 		return nil, err
 	}

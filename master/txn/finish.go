@@ -7,6 +7,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/client"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -28,9 +29,9 @@ func (c *Coordinator) deliver(ctx context.Context, f transport.Finish, shards []
 	)
 	for _, id := range shards {
 		wg.Go(func() {
-			c.cfg.Point("finish.send")
+			c.cfg.Point(fault.TxnFinishSend)
 			_, err := c.cfg.Shards.Shard(ctx, id, client.ShardRequest{Request: &f})
-			c.cfg.Point("finish.acknowledged")
+			c.cfg.Point(fault.TxnFinishAcknowledged)
 			if err == nil {
 				return
 			}
@@ -60,9 +61,9 @@ func (c *Coordinator) finish(ctx context.Context, a *attempt, commit bool) {
 	f := transport.Finish{TxnID: a.id, Attempt: a.nonce, Begin: a.begin, Commit: commit}
 	shards := a.shards()
 	c.background(ctx, func(ctx context.Context) {
-		c.cfg.Point("finish.before")
+		c.cfg.Point(fault.TxnFinishBefore)
 		left := c.deliver(ctx, f, shards)
-		c.cfg.Point("finish.after")
+		c.cfg.Point(fault.TxnFinishAfter)
 		if len(left) > 0 {
 			return
 		}
@@ -136,9 +137,9 @@ func (c *Coordinator) gather(ctx context.Context, ids []event.TxnID) []event.Txn
 func (c *Coordinator) complete(ctx context.Context, ids []event.TxnID, horizon event.Position) error {
 	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
 	defer cancel()
-	c.cfg.Point("complete.before")
+	c.cfg.Point(fault.TxnCompleteBefore)
 	answer, err := c.cfg.Propose(ctx, *event.NewCommand(string(c.cfg.Self), event.TxnCompleted{TxnIDs: ids, Horizon: horizon}))
-	c.cfg.Point("complete.after")
+	c.cfg.Point(fault.TxnCompleteAfter)
 	if err == nil && answer.Err != nil {
 		return answer.Err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/sutra-grid/sutra-grid/client"
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -269,8 +270,8 @@ type master struct {
 	mu      sync.Mutex
 	dead    bool
 	fate    func(message string) fate // of the next message; nil: all arrive
-	hits    map[string]int            // of each label
-	kill    func(label string, hit int) bool
+	hits    map[fault.Label]int
+	kill    func(label fault.Label, hit int) bool
 	refused int            // txn_completed that Apply refused
 	late    sync.WaitGroup // copies that are still on their way
 
@@ -296,7 +297,7 @@ func (m *master) lag(d time.Duration) {
 }
 
 func newMaster(g *grid, id event.MasterID) *master {
-	m := &master{g: g, view: g.machine.View, hits: map[string]int{}}
+	m := &master{g: g, view: g.machine.View, hits: map[fault.Label]int{}}
 	m.Coordinator = New(Config{Self: id, Propose: m.propose, View: func() *fsm.State { return m.view() }, Shards: m, Point: m.point})
 	return m
 }
@@ -307,7 +308,7 @@ func (m *master) stop() {
 	m.late.Wait()
 }
 
-func (m *master) point(label string) {
+func (m *master) point(label fault.Label) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.hits[label]++

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -21,11 +22,11 @@ func (c *Coordinator) Outcome(ctx context.Context, q *transport.TxnOutcome) (*tr
 	if known.Decided {
 		return &transport.TxnOutcomeOk{Committed: known.Committed, Seq: known.Seq, Horizon: st.Horizon()}, nil
 	}
-	c.cfg.Point("outcome.before")
+	c.cfg.Point(fault.TxnOutcomeBefore)
 	answer, err := c.cfg.Propose(ctx, *event.NewCommand(string(c.cfg.Self), event.TxnAborted{
 		TxnID: q.TxnID, Attempt: q.Attempt, Shards: q.Shards, Reason: "in doubt", Begin: q.Begin,
 	}))
-	c.cfg.Point("outcome.after")
+	c.cfg.Point(fault.TxnOutcomeAfter)
 	if err != nil {
 		return nil, fmt.Errorf("settle transaction %s: %w", q.TxnID, err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/client"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -56,7 +57,7 @@ func (a *attempt) settle() {
 }
 
 func (c *Coordinator) ask(ctx context.Context, a *attempt, h half) (*transport.PrepareOk, error) {
-	c.cfg.Point("prepare.send")
+	c.cfg.Point(fault.TxnPrepareSend)
 	reply, err := c.cfg.Shards.Shard(ctx, h.shard, client.ShardRequest{Request: &transport.Prepare{
 		TxnID: a.id, Attempt: a.nonce, Begin: a.begin, Start: a.issued, Coordinator: c.cfg.Self, Participants: a.shards(),
 		Issued: a.issued, Horizon: c.cfg.View().Horizon(), Ops: h.ops,

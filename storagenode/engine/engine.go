@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/storagenode/lock"
 )
 
@@ -31,9 +32,9 @@ type Options struct {
 	// Apply waits for it, so it must neither block nor call Close.
 	Fatal func(error)
 
-	fs     vfs.FS             // tests put a filesystem here that can crash
-	bounds bounds             // tests make them small
-	step   func(string) error // tests stop at a labelled step of Restore; nil: never
+	fs     vfs.FS                  // tests put a filesystem here that can crash
+	bounds bounds                  // tests make them small
+	step   func(fault.Label) error // a labelled step of Restore or a snapshot; nil: fault.Err
 }
 
 // bounds limit what the replicated tables hold. They decide what Apply answers, so they are the same on every replica:
@@ -105,7 +106,7 @@ func (o *Options) complete() error {
 		o.bounds = levelBounds()
 	}
 	if o.step == nil {
-		o.step = func(string) error { return nil }
+		o.step = fault.Err
 	}
 	return nil
 }

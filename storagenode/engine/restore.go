@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 // Restore replaces the state by a snapshot's: it builds a store beside the present one, makes it durable, and switches by
@@ -46,7 +47,7 @@ func (e *Engine) restore(r io.Reader) error {
 	}
 	loaded, err := e.fill(fresh, r)
 	if err == nil {
-		err = e.o.step("filled")
+		err = e.o.step(fault.EngineFilled)
 	}
 	if err != nil {
 		fresh.release()
@@ -55,7 +56,7 @@ func (e *Engine) restore(r io.Reader) error {
 	// From here on the directory may name either store: what fails leaves it to the next Open.
 	err = setCurrent(fs, e.dir, name)
 	if err == nil {
-		err = e.o.step("switched")
+		err = e.o.step(fault.EngineSwitched)
 	}
 	if err != nil {
 		fresh.release()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/pack"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 )
@@ -102,7 +103,7 @@ func (s *snapshot) Write(w io.Writer) error {
 	if err := s.store.db.Flush(); err != nil {
 		return fmt.Errorf("flush shard %s through entry %d: %w", s.e.o.ShardID, s.applied, err)
 	}
-	if err := s.e.o.step("flushed"); err != nil {
+	if err := s.e.o.step(fault.EngineFlushed); err != nil {
 		return err
 	}
 	if err := s.stream(w); err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -54,8 +55,8 @@ func TestCrashBetweenFlushAndTruncation(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	o := testOptions(t, fs)
 	var after *vfs.MemFS
-	o.step = func(label string) error {
-		if label == "flushed" {
+	o.step = func(label fault.Label) error {
+		if label == fault.EngineFlushed {
 			after = fs.CrashClone(vfs.CrashCloneCfg{})
 		}
 		return nil
@@ -124,13 +125,13 @@ func TestCrashInRestore(t *testing.T) {
 	source := newEngine(t)
 	fillWith(t, source, "new", 10)
 	stream, newState := snapshotOf(t, source), digestOf(t, source)
-	for _, label := range []string{"filled", "switched"} {
+	for _, label := range []fault.Label{fault.EngineFilled, fault.EngineSwitched} {
 		for _, kept := range []int{0, 50, 100} {
-			t.Run(fmt.Sprintf("%s %d%%", label, kept), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s %d%%", fault.Name(label), kept), func(t *testing.T) {
 				fs := vfs.NewCrashableMem()
 				var after *vfs.MemFS
 				o := testOptions(t, fs)
-				o.step = func(at string) error {
+				o.step = func(at fault.Label) error {
 					if at == label {
 						after = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: kept, RNG: testRand(kept)})
 					}
@@ -152,11 +153,11 @@ func TestCrashInRestore(t *testing.T) {
 				again := mustOpen(t, testOptions(t, after))
 				defer func() { mustClose(t, again) }()
 				want := oldState
-				if label == "switched" {
+				if label == fault.EngineSwitched {
 					want = newState
 				}
 				if digestOf(t, again) != want {
-					t.Fatalf("after a crash when %s the state at %d is neither", label, again.Applied())
+					t.Fatalf("after a crash when %s the state at %d is neither", fault.Name(label), again.Applied())
 				}
 				if names, err := after.List("engine"); err != nil || len(names) != 2 {
 					t.Errorf("%q are left in the directory, want one store and CURRENT (%v)", names, err)
@@ -231,11 +232,11 @@ func TestFailedRestoreLeavesTheOldState(t *testing.T) {
 		t.Errorf("%q are left in the directory, want one store and CURRENT (%v)", names, err)
 	}
 	stop := errors.New("stop")
-	e.o.step = func(string) error { return stop }
+	e.o.step = func(fault.Label) error { return stop }
 	if err := e.Restore(bytes.NewReader(stream)); !errors.Is(err, stop) {
 		t.Errorf("stopped restore: %v", err)
 	}
-	e.o.step = func(string) error { return nil }
+	e.o.step = func(fault.Label) error { return nil }
 	write(t, e, concept("alive"))
 	if err := e.Restore(bytes.NewReader(stream)); err != nil {
 		t.Fatalf("the restore after all these: %v", err)
