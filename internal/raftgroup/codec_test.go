@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/raft"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/vmihailenco/msgpack/v5"
 	"pgregory.net/rapid"
@@ -224,6 +225,80 @@ func FuzzReadSnapshot(f *testing.F) {
 		}
 		if got, _ := io.ReadAll(r); len(got) > len(b) {
 			t.Fatalf("%d bytes out of %d", len(got), len(b))
+		}
+	})
+}
+
+func testOffer() offer {
+	return offer{index: 9, term: 2, bytes: 700, conf: configuration{index: 4, servers: []raft.Server{
+		{Suffrage: raft.Voter, ID: "node-1.aa", Address: "node-1.aa"}, {Suffrage: raft.Nonvoter, ID: "node-2.bb", Address: "node-2.bb"},
+	}}}
+}
+
+// What two replicas say to each other about a snapshot.
+func TestGoldenSnapshotStream(t *testing.T) {
+	var b bytes.Buffer
+	err := errors.Join(
+		writeHello(&b, hello{GridID: "g", Incarnation: event.Incarnation{N: 2}, Group: testGroup, From: "node-1.aa", To: "node-2.bb", Purpose: purposeSnapshot}),
+		writeFrame(&b, testGroup, demand{atLeast: 7}.encode()), writeFrame(&b, testGroup, testOffer().encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := hex.EncodeToString(b.Bytes()); got != goldenSnapshotStream {
+		t.Fatalf("got\n%s", got)
+	}
+	said, err1 := readHello(&b)
+	asked, err2 := readFrame(&b, testGroup)
+	offered, err3 := readFrame(&b, testGroup)
+	d, err4 := decodeDemand(asked)
+	o, err5 := decodeOffer(offered)
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+		t.Fatal(err)
+	}
+	if said.Purpose != purposeSnapshot || d.atLeast != 7 || !reflect.DeepEqual(o, testOffer()) {
+		t.Fatalf("%+v %+v %+v", said, d, o)
+	}
+}
+
+// What no snapshot is is not taken for one.
+func TestOfferIsChecked(t *testing.T) {
+	for name, change := range map[string]func(*offer){
+		"no index": func(o *offer) { o.index = 0 }, "no term": func(o *offer) { o.term = 0 }, "empty": func(o *offer) { o.bytes = 0 },
+		"configuration ahead": func(o *offer) { o.conf.index = 10 }, "no configuration": func(o *offer) { o.conf.index = 0 },
+		"no voter": func(o *offer) { o.conf.servers = o.conf.servers[1:] }, "nobody": func(o *offer) { o.conf.servers[1].ID = "" },
+		"twice": func(o *offer) { o.conf.servers[1].ID = o.conf.servers[0].ID },
+	} {
+		o := testOffer()
+		change(&o)
+		if _, err := decodeOffer(o.encode()); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+func FuzzSnapshotStream(f *testing.F) {
+	var b bytes.Buffer
+	if err := errors.Join(writeFrame(&b, testGroup, testOffer().encode()), writeFrame(&b, testGroup, demand{3}.encode())); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Add(testOffer().encode())
+	f.Add([]byte{0, 1, 0, 1, 0x95})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for r := bytes.NewReader(b); r.Len() > 0; {
+			if body, err := readFrame(r, testGroup); err != nil || len(body) > frameBytes {
+				break
+			}
+		}
+		if d, err := decodeDemand(b); err == nil {
+			if back, err := decodeDemand(d.encode()); err != nil || back != d {
+				t.Fatalf("%+v became %+v, %v", d, back, err)
+			}
+		}
+		if o, err := decodeOffer(b); err == nil {
+			if back, err := decodeOffer(o.encode()); err != nil || !reflect.DeepEqual(back, o) {
+				t.Fatalf("%+v became %+v, %v", o, back, err)
+			}
 		}
 	})
 }

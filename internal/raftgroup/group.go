@@ -114,6 +114,7 @@ func (g *Group) start() error {
 	g.machine.configuration.Store(how.configuration)
 	g.machine.applied.set(how.skip)
 	g.streams = newStreams(&g.cfg)
+	g.streams.snapshot = g.sendSnapshot
 	nt := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider: g.streams, Logger: newRaftLog(g.log), Stream: g.streams, MaxPool: maxPool, Timeout: g.cfg.Timeouts.RPC,
 		MaxRPCsInFlight: 1, // a pipelined follower can wedge while its heartbeats look fine (raft #612)
@@ -149,11 +150,20 @@ func (g *Group) newRaft(conf *raft.Config) (err error) {
 			err = fmt.Errorf("start raft: %v", p)
 		}
 		if err != nil {
-			err = errors.Join(g.latch.err(), err, g.machine.refusal)
+			err = errors.Join(g.latch.err(), err, g.lostState())
 		}
 	}()
 	g.raft, err = raft.NewRaft(conf, g.machine, g.stores.log, g.stores.stable, g.stores.snapshots, g.peers)
 	return err
+}
+
+// lostState says what is wrong with the state on disk, where raft only says that it could not load it.
+func (g *Group) lostState() error {
+	err := errors.Join(g.machine.refusal, g.stores.snapshots.damage)
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w\n%w", err, ErrStateLost)
 }
 
 // Close stops the replica and awaits everything it started. It does not hand leadership over: TransferLeadership does.
@@ -186,6 +196,9 @@ func (g *Group) stop() error {
 		errs = append(errs, stopped.Error())
 	}
 	g.endAlive(ErrClosed)
+	if g.streams != nil {
+		g.streams.sending <- struct{}{} // its connection was closed above
+	}
 	g.wg.Wait()
 	errs = append(errs, g.stores.Close())
 	return errors.Join(errs...)

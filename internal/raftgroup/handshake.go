@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/pack"
 )
 
 // A raft connection opens with the preface 0xC1 "raft" version, then u16 length and a MessagePack array: whose it is and
-// whom it is meant for (safety S1). The receiver answers one byte, 0: welcome, or 1 followed by u16 length and the reason
+// whom it is meant for (safety S1), and, unless it is raft's, what it is for. The receiver answers one byte, 0: welcome, or 1 followed by u16 length and the reason
 // in plain text, and closes.
 const (
 	preface        = "\xc1raft\x01"
@@ -19,6 +21,8 @@ const (
 	answerWelcome  = 0
 	answerRefused  = 1
 	handshakeField = 6
+
+	purposeSnapshot = "snapshot" // the newest snapshot is asked for; raft's own connections have no purpose
 )
 
 // hello is what the dialing side says.
@@ -27,16 +31,25 @@ type hello struct {
 	Incarnation event.Incarnation
 	Group       string
 	From, To    event.ReplicaID
+	Purpose     string // optional
 }
 
 func (h hello) encode() []byte {
-	b := pack.AppendArrayHeader(nil, handshakeField)
+	fields := handshakeField
+	if h.Purpose != "" {
+		fields++
+	}
+	b := pack.AppendArrayHeader(nil, fields)
 	b = pack.AppendString(b, h.GridID)
 	b = pack.AppendUint(b, h.Incarnation.N)
 	b = pack.AppendBin(b, h.Incarnation.Random[:])
 	b = pack.AppendString(b, h.Group)
 	b = pack.AppendString(b, string(h.From))
-	return pack.AppendString(b, string(h.To))
+	b = pack.AppendString(b, string(h.To))
+	if h.Purpose != "" {
+		b = pack.AppendString(b, h.Purpose)
+	}
+	return b
 }
 
 func decodeHello(b []byte) (h hello, err error) {
@@ -63,6 +76,11 @@ func decodeHello(b []byte) (h hello, err error) {
 	to, err := r.String()
 	errs[5] = err
 	h.From, h.To = event.ReplicaID(from), event.ReplicaID(to)
+	if fields > handshakeField {
+		if h.Purpose, err = r.String(); err != nil {
+			return h, err
+		}
+	}
 	return h, errors.Join(errs[:]...)
 }
 
@@ -115,6 +133,20 @@ func writeAnswer(w io.Writer, refusal error) error {
 	}
 	_, err := w.Write(b)
 	return err
+}
+
+// greet opens a connection as its dialing side, within timeout.
+func greet(conn net.Conn, said hello, timeout time.Duration) error {
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	if err := writeHello(conn, said); err != nil {
+		return err
+	}
+	if err := readAnswer(conn); err != nil {
+		return err
+	}
+	return conn.SetDeadline(time.Time{})
 }
 
 // readAnswer is nil when the receiver took the connection.

@@ -35,7 +35,7 @@ type Host struct {
 
 	mu      sync.Mutex
 	groups  map[string]*streams   // guarded by mu
-	waiting map[net.Conn]struct{} // guarded by mu; handshakes under way; nil after Close
+	waiting map[net.Conn]struct{} // guarded by mu; handshakes and snapshots under way; nil after Close
 }
 
 // NewHost makes a host for the connections that l accepts. Groups can be opened before Serve.
@@ -83,11 +83,13 @@ func (h *Host) take(conn net.Conn) {
 	}
 	h.waiting[conn] = struct{}{}
 	h.wg.Go(func() {
-		to, err := h.handshake(conn)
-		h.mu.Lock()
-		delete(h.waiting, conn)
-		h.mu.Unlock()
+		to, said, err := h.handshake(conn)
 		<-h.slots
+		if err == nil && said.Purpose == purposeSnapshot {
+			h.deliver(conn, to, said)
+			return
+		}
+		h.forget(conn)
 		if err != nil {
 			h.cfg.Log.Debug("raft connection refused", "remote", conn.RemoteAddr().String(), "reason", err)
 			_ = conn.Close() // the refusal says more
@@ -97,23 +99,39 @@ func (h *Host) take(conn net.Conn) {
 	})
 }
 
+func (h *Host) forget(conn net.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.waiting, conn)
+}
+
+// deliver sends a snapshot; Close of the Host ends it.
+func (h *Host) deliver(conn net.Conn, to *streams, said hello) {
+	defer h.forget(conn)
+	if err := to.deliver(conn); err != nil {
+		h.cfg.Log.Warn("a snapshot was not sent", "group", said.Group, "from", said.To, "to", said.From, "error", err)
+		return
+	}
+	h.cfg.Log.Info("snapshot served", "group", said.Group, "from", said.To, "to", said.From)
+}
+
 // handshake finds out whom the connection is meant for, and answers.
-func (h *Host) handshake(conn net.Conn) (*streams, error) {
+func (h *Host) handshake(conn net.Conn) (*streams, hello, error) {
 	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
-		return nil, err
+		return nil, hello{}, err
 	}
 	said, err := readHello(conn)
 	if err != nil {
-		return nil, fmt.Errorf("handshake: %w", err)
+		return nil, said, fmt.Errorf("handshake: %w", err)
 	}
 	to, refusal := h.find(said)
 	if err := writeAnswer(conn, refusal); err != nil {
-		return nil, errors.Join(refusal, err)
+		return nil, said, errors.Join(refusal, err)
 	}
 	if refusal != nil {
-		return nil, fmt.Errorf("from %s: %w", said.From, refusal)
+		return nil, said, fmt.Errorf("from %s: %w", said.From, refusal)
 	}
-	return to, conn.SetDeadline(time.Time{})
+	return to, said, conn.SetDeadline(time.Time{})
 }
 
 func (h *Host) find(said hello) (*streams, error) {
@@ -125,6 +143,8 @@ func (h *Host) find(said hello) (*streams, error) {
 			h.cfg.Incarnation.N, h.cfg.Incarnation.Random, said.Incarnation.N, said.Incarnation.Random)
 	case said.From == "":
 		return nil, errors.New("the sender does not say who it is")
+	case said.Purpose != "" && said.Purpose != purposeSnapshot:
+		return nil, fmt.Errorf("connections for %q are not taken here", said.Purpose)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -160,7 +180,7 @@ func (h *Host) remove(s *streams) {
 	}
 }
 
-// Close ends Serve and the handshakes under way; groups close their own connections. It is safe to call twice.
+// Close ends Serve, and the handshakes and sent snapshots under way; groups close their own connections. It is safe to call twice.
 func (h *Host) Close() error {
 	err := h.listener.Close()
 	if errors.Is(err, net.ErrClosed) {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -20,6 +22,8 @@ type snapshotStore struct {
 	path  string
 	latch *latch
 	log   *logStore // is told what a snapshot covers
+
+	damage error // the first snapshot that could not be read while the replica started
 }
 
 // Create implements raft.SnapshotStore.
@@ -56,7 +60,19 @@ func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	if err != nil {
 		return nil, s.fail("list", err)
 	}
-	return metas, nil
+	return slices.DeleteFunc(metas, func(m *raft.SnapshotMeta) bool {
+		err := named(m)
+		return err != nil && s.damaged(m.ID, err) != nil
+	}), nil
+}
+
+// damaged remembers the first snapshot that could not be read, for Open to say.
+func (s *snapshotStore) damaged(id string, err error) error {
+	err = fmt.Errorf("snapshot %s is damaged: %w", filepath.Join(s.path, id), err)
+	if s.damage == nil && !s.latch.isRunning() {
+		s.damage = err
+	}
+	return err
 }
 
 // Open implements raft.SnapshotStore.
@@ -71,9 +87,17 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	case errors.Is(err, fs.ErrNotExist): // newer ones have replaced it since it was listed
 		return nil, nil, err
 	case !s.latch.isRunning():
-		return nil, nil, fmt.Errorf("open snapshot %s: %w", id, err)
+		return nil, nil, s.damaged(id, err)
 	}
 	return nil, nil, s.fail("open snapshot "+id, err)
+}
+
+// named checks that a snapshot is of the entry that its name says; raft has a checksum for the content only.
+func named(meta *raft.SnapshotMeta) error {
+	if strings.HasPrefix(meta.ID, fmt.Sprintf("%d-%d-", meta.Term, meta.Index)) {
+		return nil
+	}
+	return fmt.Errorf("its description says entry %d of term %d", meta.Index, meta.Term)
 }
 
 // openSnapshot is a snapshot's content that knows what it is of: raft does not tell the FSM.

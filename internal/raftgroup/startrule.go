@@ -44,7 +44,8 @@ func (g *Group) startRule() (startPlan, error) {
 	case last == 0 && newest == 0 && !g.stores.stable.joining.Load():
 		return startPlan{}, errors.New("the log is empty and there is no snapshot: the disk was emptied; replace this replica by a new one")
 	case first > newest+1:
-		return startPlan{}, fmt.Errorf("the log begins at entry %d and the newest readable snapshot ends at %d: entries between are lost; replace this replica by a new one", first, newest)
+		gap := fmt.Errorf("the log begins at entry %d and the newest readable snapshot ends at %d: entries between are lost: %w", first, newest, ErrStateLost)
+		return startPlan{}, errors.Join(g.stores.snapshots.damage, gap)
 	case applied > max(last, newest):
 		return startPlan{}, fmt.Errorf("the state holds entry %d and the log ends at %d: the log was lost or replaced; replace this replica by a new one", applied, max(last, newest))
 	}

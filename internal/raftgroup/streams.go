@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -19,7 +20,9 @@ import (
 type streams struct {
 	cfg      *Config
 	accepted chan net.Conn
-	ctx      context.Context // ends with Close
+	sending  chan struct{}             // capacity 1: one snapshot is sent at a time, and none any more when the group holds it
+	snapshot func(io.ReadWriter) error // sends one; set before the Host knows of the streams
+	ctx      context.Context           // ends with Close
 	cancel   context.CancelFunc
 
 	mu    sync.Mutex
@@ -32,7 +35,7 @@ var (
 )
 
 func newStreams(c *Config) *streams {
-	s := &streams{cfg: c, accepted: make(chan net.Conn), conns: map[*stream]struct{}{}}
+	s := &streams{cfg: c, accepted: make(chan net.Conn), sending: make(chan struct{}, 1), conns: map[*stream]struct{}{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -73,6 +76,26 @@ func (s *streams) offer(conn net.Conn) {
 	case s.accepted <- st:
 	case <-s.ctx.Done():
 		_ = st.Close() // nobody is left to tell
+	}
+}
+
+// deliver serves an incoming connection that asks for a snapshot, until that is sent.
+func (s *streams) deliver(conn net.Conn) (err error) {
+	st, err := s.adopt(conn)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	peer := paced{st, streamIdle}
+	select {
+	case s.sending <- struct{}{}:
+		defer func() { <-s.sending }()
+		return s.snapshot(peer)
+	default:
+		if _, err := readFrame(peer, s.cfg.GroupID); err != nil { // or the other side fails to send it, and sees no answer
+			return err
+		}
+		return writeAnswer(peer, fmt.Errorf("%s sends a snapshot of %s already; try again, or ask another replica", s.cfg.LocalID, s.cfg.GroupID))
 	}
 }
 
@@ -136,22 +159,10 @@ func (s *streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.C
 	if err != nil {
 		return nil, dialError{err}
 	}
-	if err := s.greet(st, to, timeout); err != nil {
+	h := s.cfg.Host.cfg
+	said := hello{GridID: h.GridID, Incarnation: h.Incarnation, Group: s.cfg.GroupID, From: s.cfg.LocalID, To: to}
+	if err := greet(st, said, timeout); err != nil {
 		return nil, dialError{errors.Join(fmt.Errorf("%s at %s: %w", to, addr, err), st.Close())}
 	}
 	return st, nil
-}
-
-func (s *streams) greet(conn net.Conn, to event.ReplicaID, timeout time.Duration) error {
-	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
-		return err
-	}
-	h := s.cfg.Host.cfg
-	if err := writeHello(conn, hello{GridID: h.GridID, Incarnation: h.Incarnation, Group: s.cfg.GroupID, From: s.cfg.LocalID, To: to}); err != nil {
-		return err
-	}
-	if err := readAnswer(conn); err != nil {
-		return err
-	}
-	return conn.SetDeadline(time.Time{})
 }
