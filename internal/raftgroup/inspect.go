@@ -1,0 +1,142 @@
+package raftgroup
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+
+	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/types"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// stableBucket is where raft-boltdb keeps what StableStore is given.
+const stableBucket = "conf"
+
+// Inspection reads the directory of a replica that is stopped. It never writes a byte of it: the log's files are read as
+// they are, because the log store repairs what it opens, and the small databases are opened for reading. Damage is
+// reported with its place, and what is behind it is read all the same.
+//
+// Its methods are not safe for concurrent use.
+type Inspection struct {
+	dir, group string
+	segments   []types.SegmentInfo // by base index
+}
+
+// Inspect looks into the directory that Create made for a replica of group. A replica that runs holds the stable store, and
+// is refused.
+func Inspect(dir, group string) (*Inspection, error) {
+	if err := mustExist(dir); err != nil {
+		return nil, err
+	}
+	i := &Inspection{dir: dir, group: group}
+	if _, err := i.Vote(); err != nil {
+		return nil, err
+	}
+	var err error
+	i.segments, err = readSegments(filepath.Join(dir, walDir, metadb.FileName))
+	return i, err
+}
+
+// Vote is what a replica remembers of elections.
+type Vote struct {
+	Term      uint64          // current term
+	VotedTerm uint64          // 0: it never voted
+	Candidate event.ReplicaID // of VotedTerm
+}
+
+// Vote reads the stable store.
+func (i *Inspection) Vote() (v Vote, err error) {
+	path := filepath.Join(i.dir, stableFile)
+	err = viewBolt(path, func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket([]byte(stableBucket))
+		if bucket == nil {
+			return fmt.Errorf("%s has no bucket %q", path, stableBucket)
+		}
+		term, vote := bucket.Get([]byte(keyCurrentTerm)), bucket.Get([]byte(keyVote))
+		if term != nil && len(term) != 8 || vote != nil && len(vote) < 8 {
+			return fmt.Errorf("%s: term of %d bytes, vote of %d", path, len(term), len(vote))
+		}
+		if term != nil {
+			v.Term = binary.BigEndian.Uint64(term)
+		}
+		if vote != nil {
+			v.VotedTerm, v.Candidate = binary.BigEndian.Uint64(vote), event.ReplicaID(vote[8:])
+		}
+		return nil
+	})
+	return v, err
+}
+
+// Log walks the log in order, from entry first to entry last; 0 means its beginning or its end. Damage takes the place of
+// what it destroyed and does not end the walk. What a step gives is valid until the next. Memory is that of the largest
+// entry.
+func (i *Inspection) Log(first, last uint64) iter.Seq[LogEntry] {
+	return func(yield func(LogEntry) bool) {
+		w := logWalk{group: i.group, from: first, to: last, yield: yield}
+		for n, info := range i.segments {
+			if info.MaxIndex != 0 && info.MaxIndex < first {
+				w.next = info.MaxIndex + 1
+				continue
+			}
+			if last != 0 && info.MinIndex > last {
+				return
+			}
+			if !w.segment(filepath.Join(i.dir, walDir), info, n == len(i.segments)-1) {
+				return
+			}
+		}
+	}
+}
+
+// readSegments reads what the log store knows of its files.
+func readSegments(path string) ([]types.SegmentInfo, error) {
+	var state types.PersistentState
+	err := viewBolt(path, func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket([]byte(metadb.MetaBucket))
+		if bucket == nil {
+			return fmt.Errorf("%s has no bucket %q", path, metadb.MetaBucket)
+		}
+		raw := bucket.Get([]byte(metadb.MetaKey))
+		if raw == nil {
+			return nil // nothing was ever stored
+		}
+		if err := json.Unmarshal(raw, &state); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		return nil
+	})
+	slices.SortFunc(state.Segments, func(a, b types.SegmentInfo) int { return int(int64(a.BaseIndex - b.BaseIndex)) })
+	return state.Segments, err
+}
+
+// viewBolt reads a database without writing to it. The library panics, or touches memory that is not there, when a page is
+// damaged: that is an error here.
+func viewBolt(path string, read func(*bbolt.Tx) error) (err error) {
+	if _, err := os.Stat(path); err != nil {
+		return err
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s is damaged: %v", path, p)
+		}
+	}()
+	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return fmt.Errorf("%s is in use by another process: stop it first, or read a copy of the directory", path)
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return db.View(read)
+}
