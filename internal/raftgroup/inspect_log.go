@@ -70,22 +70,18 @@ type logFile struct {
 	info  types.SegmentInfo
 	path  string
 	group string
-	f     *os.File
+	f     io.ReaderAt
 	size  int64
 	buf   []byte
 }
 
-func openLogFile(dir, group string, info types.SegmentInfo) (*logFile, error) {
-	path := filepath.Join(dir, segment.FileName(info))
-	f, err := os.Open(path)
+// newLogFile reads f, which the caller closes.
+func newLogFile(f *os.File, group string, info types.SegmentInfo) (*logFile, error) {
+	stat, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	stat, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &logFile{info: info, path: path, group: group, f: f, size: stat.Size()}, nil
+	return &logFile{info: info, path: f.Name(), group: group, f: f, size: stat.Size()}, nil
 }
 
 // header checks that the file is the one the log store means.
@@ -198,14 +194,17 @@ func (w *logWalk) segment(dir string, info types.SegmentInfo, last bool) bool {
 	if w.next != 0 && info.MinIndex > w.next && !w.give(LogEntry{Index: w.next, File: dir, Damage: missing(w.next, info.MinIndex-1)}) {
 		return false
 	}
-	file, err := openLogFile(dir, w.group, info)
+	path := filepath.Join(dir, segment.FileName(info))
+	f, err := os.Open(path)
+	if err == nil {
+		defer f.Close() // read only
+		w.file, err = newLogFile(f, w.group, info)
+	}
 	if err != nil {
 		w.next = 0
-		return w.give(LogEntry{Index: info.MinIndex, File: filepath.Join(dir, segment.FileName(info)), Damage: err})
+		return w.give(LogEntry{Index: info.MinIndex, File: path, Damage: err})
 	}
-	defer file.f.Close() // read only
-	w.file, w.tail, w.next = file, last && info.MaxIndex == 0, info.BaseIndex
-	w.pos, w.hole = 0, nil
+	w.tail, w.next, w.pos, w.hole = last && info.MaxIndex == 0, info.BaseIndex, 0, nil
 	if !w.batches() {
 		return false
 	}
@@ -293,6 +292,10 @@ func (l *logFile) ends(b batch) bool {
 // complete gives out a write that has a commit, up to the first entry that is damaged: bad is its place, -1: none is.
 func (w *logWalk) complete(b batch, whole bool) (bad int64, ok bool) {
 	first := w.next
+	if len(b.entries) == 0 { // never written: the commit is something else, damaged
+		w.hole, w.pos = errFrame, b.start
+		return b.start, true
+	}
 	for _, f := range b.entries {
 		e := w.file.entry(f)
 		if e.Damage != nil {
