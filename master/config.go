@@ -38,6 +38,9 @@ type Config struct {
 	Raft   RaftConfig
 	Log    *slog.Logger
 
+	// Machine stands between the log and the state machine, for simulations of a broken one; nil: nothing does.
+	Machine func(raftgroup.FSM) raftgroup.FSM
+
 	fault func(fault.Label) error // of formation; tests: an error here stops the master as a crash would
 }
 
@@ -146,4 +149,12 @@ func (c Config) withDefaults() Config {
 		c.fault = fault.Err
 	}
 	return c
+}
+
+// machine is the state machine as the log meets it.
+func (c *Config) machine(real raftgroup.FSM) raftgroup.FSM {
+	if c.Machine == nil {
+		return real
+	}
+	return c.Machine(real)
 }

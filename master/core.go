@@ -49,6 +49,7 @@ type surroundings struct {
 	pool     *transport.Pool
 	stats    *stats
 	fatal    func(error)
+	aborted  func() bool // the end is a crash
 }
 
 // openCore assembles a master on the stores that formation made.
@@ -68,7 +69,12 @@ func (c *core) open(in surroundings) error {
 	if err != nil {
 		return err
 	}
-	c.undo.add(outbox.Close)
+	c.undo.add(func() error {
+		if in.aborted() {
+			return outbox.Abandon()
+		}
+		return outbox.Close()
+	})
 	c.replica = &replica{machine: fsm.NewMachine(), outbox: outbox, fatal: in.fatal, log: c.cfg.Log}
 
 	ready := make(chan struct{})
@@ -123,7 +129,7 @@ func (c *core) openGroup(in surroundings, lead *leader) error {
 	group, err := raftgroup.Open(raftgroup.Config{
 		GroupID: disk.GroupID, LocalID: c.founding.Replica, Dir: in.dir.Path(disk.RaftDir),
 		Host: host, Network: c.cfg.Network, TLS: c.cfg.ClientTLS, Addresses: c.raftAddress,
-		Timeouts: c.cfg.Raft.Timeouts, FSM: c.replica, Lead: lead.Run, Level: c.level,
+		Timeouts: c.cfg.Raft.Timeouts, FSM: c.cfg.machine(c.replica), Lead: lead.Run, Level: c.level,
 		SnapshotThreshold: c.cfg.Raft.SnapshotThreshold, TrailingLogs: c.cfg.Raft.TrailingLogs, SegmentBytes: c.cfg.Raft.SegmentBytes,
 		Fatal: in.fatal, Log: c.cfg.Log, Now: lead.clock.Now,
 	})

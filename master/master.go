@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
@@ -33,6 +34,7 @@ type Master struct {
 
 	closing  sync.Once
 	closeErr error
+	aborted  atomic.Bool // Close is a crash
 }
 
 // Open starts a master and returns when it serves: its directory names it, its grid is formed, its ports answer. It need not
@@ -75,7 +77,7 @@ func (m *Master) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.core, err = openCore(m.cfg, surroundings{dir: dir, founding: founding, raft: ports.peer, pool: pool, stats: stats, fatal: m.fatal})
+	m.core, err = openCore(m.cfg, surroundings{dir: dir, founding: founding, raft: ports.peer, pool: pool, stats: stats, fatal: m.fatal, aborted: m.aborted.Load})
 	if err != nil {
 		return err
 	}
@@ -112,7 +114,7 @@ func (m *Master) buildStores(dir *datadir.Dir) func(Founding) error {
 
 // handOver is the first step of a stop in order; a master that failed leads nothing any more.
 func (m *Master) handOver() error {
-	if m.Err() == nil {
+	if m.Err() == nil && !m.aborted.Load() {
 		m.core.handOver()
 	}
 	return nil

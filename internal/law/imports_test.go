@@ -140,6 +140,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"agent/platform/process", "process identity"},
 	},
 	"internal/e2e": {},
+	"internal/sim": {},
 }
 
 // forbidden lists imports from outside that a folder must not have, with the reason.

@@ -322,7 +322,12 @@ func (o *Outbox) Flush() error {
 }
 
 // Close flushes and closes the store and wakes everybody who waits.
-func (o *Outbox) Close() error {
+func (o *Outbox) Close() error { return o.end(o.db.Flush) }
+
+// Abandon closes the outbox as a crash does: what was not flushed is lost, and comes again from the log.
+func (o *Outbox) Abandon() error { return o.end(func() error { return nil }) }
+
+func (o *Outbox) end(flush func() error) error {
 	o.mu.Lock()
 	if o.closed {
 		o.mu.Unlock()
@@ -331,7 +336,7 @@ func (o *Outbox) Close() error {
 	o.closed = true
 	o.wakeLocked()
 	o.mu.Unlock()
-	err := errors.Join(o.db.Flush(), o.db.Close())
+	err := errors.Join(flush(), o.db.Close())
 	if err != nil {
 		return fmt.Errorf("close outbox: %w", err)
 	}

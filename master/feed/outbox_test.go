@@ -358,3 +358,30 @@ func compare(rt *rapid.T, o *Outbox, m *model) {
 		rt.Fatalf("outbox counts %d bytes, want %d", o.Bytes(), size)
 	}
 }
+
+// TestAbandonLosesWhatWasNotFlushed, as a crash does, and the log brings it again; Close loses nothing.
+func TestAbandonLosesWhatWasNotFlushed(t *testing.T) {
+	h, fs := settings(t, 5), vfs.NewMem()
+	o := openMem(t, fs, 24*time.Hour, 1<<30)
+	mustAppend(t, o, 3, h.records[:3]...)
+	if err := o.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		end  func(o *Outbox) error
+		last uint64
+	}{{"abandoned", (*Outbox).Abandon, 3}, {"closed", (*Outbox).Close, 5}} {
+		mustAppend(t, o, 5, h.records...)
+		if err := tt.end(o); err != nil {
+			t.Fatal(err)
+		}
+		o = openMem(t, fs, 24*time.Hour, 1<<30)
+		if o.Last() != tt.last {
+			t.Errorf("%s with event 5 applied and 3 flushed, it ends at %d, want %d", tt.name, o.Last(), tt.last)
+		}
+	}
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,162 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// step is one fault, how long it lasts once it shows, and how long the grid is left alone behind it.
+type step struct {
+	fault      fault
+	hold, rest time.Duration
+	dice       uint64 // decides whom else it meets
+}
+
+func (s step) String() string {
+	return fmt.Sprintf("%s for %s, then %s of peace", s.fault.name, s.hold, s.rest)
+}
+
+// fault is something that goes wrong. One that takes the leader away must be followed by another leader, or it proves nothing.
+type fault struct {
+	name   string
+	leader bool // another leader must follow
+	do     func(w *world, leader event.MasterID, r *rand.Rand)
+}
+
+// faults are what a plan draws from.
+var faults = []fault{
+	{"kill the leader", true, func(w *world, l event.MasterID, _ *rand.Rand) { w.crash(l) }},
+	{"cut the leader's power", true, func(w *world, l event.MasterID, _ *rand.Rand) {
+		w.isolate(l, w.hosts)
+		w.crash(l)
+	}},
+	{"isolate the leader from the masters", true, func(w *world, l event.MasterID, _ *rand.Rand) { w.isolate(l, w.masterHosts()) }},
+	{"isolate the leader from everybody", true, func(w *world, l event.MasterID, _ *rand.Rand) { w.isolate(l, w.hosts) }},
+	{"let nothing out of the leader", true, func(w *world, l event.MasterID, _ *rand.Rand) { w.cut([]string{string(l)}, w.masterHosts()) }},
+	{"let nothing in to the leader", true, func(w *world, l event.MasterID, _ *rand.Rand) { w.cut(w.masterHosts(), []string{string(l)}) }},
+	{"leave the leader with a minority", true, func(w *world, l event.MasterID, r *rand.Rand) { w.minority(l, r) }},
+	{"reset the leader's connections", true, func(w *world, l event.MasterID, _ *rand.Rand) { w.refuse(string(l)) }},
+	{"kill the leader and a minority of the others", true, func(w *world, l event.MasterID, r *rand.Rand) {
+		w.crash(l)
+		for _, id := range w.some(len(w.ids)/2-1, l, r) {
+			w.crash(id)
+		}
+	}},
+	{"kill the leader while event storage is away", true, func(w *world, l event.MasterID, _ *rand.Rand) {
+		w.isolate(eventsHost, w.hosts)
+		w.crash(l)
+	}},
+	{"kill the leader on slow links", true, func(w *world, l event.MasterID, r *rand.Rand) {
+		w.slow(r)
+		w.crash(l)
+	}},
+	{"kill all masters at once", true, func(w *world, _ event.MasterID, _ *rand.Rand) {
+		for _, id := range w.ids {
+			w.crash(id)
+		}
+		w.restart()
+	}},
+	{"kill a follower", false, func(w *world, l event.MasterID, r *rand.Rand) { w.crash(w.some(1, l, r)[0]) }},
+	{"isolate a follower", false, func(w *world, l event.MasterID, r *rand.Rand) { w.isolate(string(w.some(1, l, r)[0]), w.hosts) }},
+	{"slow links", false, func(w *world, _ event.MasterID, r *rand.Rand) { w.slow(r) }},
+	{"restart event storage", false, func(w *world, _ event.MasterID, _ *rand.Rand) {
+		w.stopEvents()
+		w.startEvents()
+	}},
+}
+
+// plan is the steps of a run that takes the leader away so many times. Every sixth step or so leaves it alone.
+func plan(seed uint64, losses int) []step {
+	r := rand.New(rand.NewPCG(seed, 1))
+	var with, without []fault
+	for _, f := range faults {
+		if f.leader {
+			with = append(with, f)
+		} else {
+			without = append(without, f)
+		}
+	}
+	var steps []step
+	for losses > 0 {
+		s := step{fault: with[r.IntN(len(with))], dice: r.Uint64()}
+		if r.IntN(6) == 0 {
+			s.fault = without[r.IntN(len(without))]
+		} else {
+			losses--
+		}
+		s.hold = time.Duration(100+r.IntN(1500)) * time.Millisecond
+		s.rest = time.Duration(100+r.IntN(1200)) * time.Millisecond
+		steps = append(steps, s)
+	}
+	return steps
+}
+
+func listing(steps []step) string {
+	var b strings.Builder
+	for i, s := range steps {
+		fmt.Fprintf(&b, "%4d  %s\n", i+1, s)
+	}
+	return b.String()
+}
+
+// isolate cuts a host off in both directions.
+func (w *world) isolate(host any, from []string) {
+	h := fmt.Sprint(host)
+	w.cut([]string{h}, from)
+	w.cut(from, []string{h})
+}
+
+// minority cuts the masters in two, the leader on the smaller side.
+func (w *world) minority(l event.MasterID, r *rand.Rand) {
+	small := []string{string(l)}
+	for _, id := range w.some((len(w.ids)-1)/2-1, l, r) {
+		small = append(small, string(id))
+	}
+	for _, host := range w.masterHosts() {
+		inside := false
+		for _, s := range small {
+			inside = inside || s == host
+		}
+		if !inside {
+			w.cut(small, []string{host})
+			w.cut([]string{host}, small)
+		}
+	}
+}
+
+// refuse resets what a host has to do with other masters, and refuses more.
+func (w *world) refuse(host string) {
+	for _, other := range w.masterHosts() {
+		if other != host {
+			w.net.SetLink(host, other, transport.Link{Refuse: true})
+			w.net.SetLink(other, host, transport.Link{Refuse: true})
+		}
+	}
+}
+
+// slow makes the links between masters slow and narrow, below what costs a leader its lease.
+func (w *world) slow(r *rand.Rand) {
+	for _, a := range w.masterHosts() {
+		for _, b := range w.masterHosts() {
+			if a != b {
+				w.net.SetLink(a, b, transport.Link{Delay: time.Duration(1+r.IntN(20)) * time.Millisecond, Jitter: 10 * time.Millisecond, Bandwidth: 1 << 20})
+			}
+		}
+	}
+}
+
+// some is n masters other than one.
+func (w *world) some(n int, not event.MasterID, r *rand.Rand) []event.MasterID {
+	var out []event.MasterID
+	for _, i := range r.Perm(len(w.ids)) {
+		if len(out) < n && w.ids[i] != not {
+			out = append(out, w.ids[i])
+		}
+	}
+	return out
+}

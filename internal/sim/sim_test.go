@@ -1,0 +1,201 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// result is what a run has shown.
+type result struct {
+	losses, acked, open, failed, events, equal int
+	reads                                      int64
+	virtual                                    time.Duration
+
+	faults []error
+	story  string // of the failure
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("%d leaders lost, %d commands acknowledged, %d open, %d not done, %d reads, %d events, %d states equal, %s of virtual time",
+		r.losses, r.acked, r.open, r.failed, r.reads, r.events, r.equal, r.virtual.Round(time.Second))
+}
+
+func (r *result) add(o result) {
+	r.losses, r.acked, r.open, r.failed = r.losses+o.losses, r.acked+o.acked, r.open+o.open, r.failed+o.failed
+	r.events, r.equal, r.reads, r.virtual = r.events+o.events, r.equal+o.equal, r.reads+o.reads, r.virtual+o.virtual
+}
+
+// run is one grid that goes through a plan.
+type run struct {
+	*world
+	load   *load
+	stored uint64 // event storage was compared up to here
+	losses int
+}
+
+// simulate runs a scenario in a bubble of its own, up to the first promise that is broken.
+func simulate(t *testing.T, s scenario) (out result) {
+	t.Helper()
+	steps := plan(s.seed, s.losses)
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		r := &run{world: newWorld(t, s)}
+		defer r.world.close()
+		var addrs []string
+		if s.front != nil {
+			var end func()
+			addrs, end = s.front(r.world)
+			defer end()
+		}
+		r.load = r.startLoad(addrs...)
+		defer r.load.close()
+		for i, step := range steps {
+			if err := r.take(step); err != nil {
+				r.faultf("%s: %w", step, err)
+			}
+			if quiet := i%8 == 7 || i == len(steps)-1; quiet && len(r.broken()) == 0 {
+				r.settle()
+			}
+			if len(r.broken()) > 0 {
+				r.autopsy()
+				out.faults = r.broken()
+				out.story = fmt.Sprintf("seed %d, %d masters, failed at step %d of\n%slast lines of the logs:\n%s", s.seed, s.masters, i+1, listing(steps), r.tap.tail())
+				break
+			}
+		}
+		out.losses, out.reads, out.events = r.losses, r.reads.Load(), int(r.ledger.length())
+		out.equal, out.virtual = r.states.compared(), time.Since(began)
+		out.open, out.acked, out.failed = r.ledger.counts()
+	})
+	return out
+}
+
+// sound fails the test for every promise that was broken, and says how to see it again.
+func (r result) sound(t *testing.T, s scenario) {
+	t.Helper()
+	for _, err := range r.faults {
+		t.Error(err)
+	}
+	if len(r.faults) > 0 {
+		t.Fatalf("again: GRID_SIM_SEED=%d go test -count=1 -run '%s' ./internal/sim\n%s", s.seed, t.Name(), r.story)
+	}
+	if r.losses != s.losses || r.acked < 20*s.losses || r.reads < int64(s.losses) || r.equal < s.losses {
+		t.Errorf("too little happened to prove anything: %s", r)
+	}
+	t.Log(r)
+}
+
+// take does one step under load.
+func (r *run) take(s step) error {
+	dice := rand.New(rand.NewPCG(s.dice, 2))
+	leader, term, err := r.leader(0)
+	if err != nil {
+		return err
+	}
+	s.fault.do(r.world, leader, dice)
+	if s.fault.leader {
+		if _, _, err := r.leader(term); err != nil {
+			return fmt.Errorf("nobody leads in place of %s: %w", leader, err)
+		}
+		r.losses++
+	}
+	time.Sleep(s.hold)
+	r.heal()
+	r.restart()
+	time.Sleep(s.rest)
+	return nil
+}
+
+// settle lets the clients stop and the grid come to rest, and compares everything with everything.
+func (r *run) settle() {
+	resume := r.load.pause()
+	defer resume()
+	through := r.ledger.told()
+	for _, id := range r.running() {
+		through = max(through, r.member(id).View().Seq())
+	}
+	for _, id := range r.running() {
+		r.fault(r.readFeed(id, through))
+	}
+	r.fault(r.shipped(through))
+	for _, two := range r.tap.twoLeaders() {
+		r.faultf("two leaders in %s", two)
+	}
+	if len(r.broken()) > 0 {
+		return
+	}
+	r.fault(r.checkStorage(r.stored+1, through))
+	r.stored = through
+	for _, err := range r.ledger.check() {
+		r.fault(err)
+	}
+}
+
+// autopsy says what else can be said when a promise was broken: what one replica's feed shows of the claims.
+func (r *run) autopsy() {
+	resume := r.load.pause()
+	defer resume()
+	for _, id := range r.running() {
+		if r.readFeed(id, r.member(id).View().Seq()) == nil {
+			break // the others are not needed
+		}
+	}
+	for _, err := range r.ledger.check() {
+		r.fault(err)
+	}
+}
+
+// seed is GRID_SIM_SEED or the usual one.
+func seed(t *testing.T, usual uint64) uint64 {
+	t.Helper()
+	return uint64(number(t, "GRID_SIM_SEED", int(usual)))
+}
+
+func number(t *testing.T, variable string, usual int) int {
+	t.Helper()
+	s := os.Getenv(variable)
+	if s == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("%s=%s: %v", variable, s, err)
+	}
+	return n
+}
+
+func TestThreeMasters(t *testing.T) {
+	s := scenario{seed: seed(t, 1), masters: 3, losses: 6}
+	simulate(t, s).sound(t, s)
+}
+
+func TestFiveMasters(t *testing.T) {
+	s := scenario{seed: seed(t, 2), masters: 5, losses: 3}
+	simulate(t, s).sound(t, s)
+}
+
+// TestLosses takes the leader away GRID_SIM_LOSSES times, in grids of three and of five masters that live through 40 losses each;
+// the seeds count up from GRID_SIM_SEED.
+func TestLosses(t *testing.T) {
+	losses := number(t, "GRID_SIM_LOSSES", 0)
+	if losses == 0 {
+		t.Skip("set GRID_SIM_LOSSES to the number of leaders to take away, or use make sim")
+	}
+	var all result
+	for first := seed(t, 1000); all.losses < losses; first++ {
+		s := scenario{seed: first, masters: 3 + 2*int(first%2), losses: min(40, losses-all.losses)}
+		if !t.Run(fmt.Sprintf("seed %d", first), func(t *testing.T) {
+			r := simulate(t, s)
+			r.sound(t, s)
+			all.add(r)
+		}) {
+			return
+		}
+	}
+	t.Log("in all:", all)
+}
