@@ -39,9 +39,13 @@ const (
 	// telemetryDelay is how long ProposeTelemetry may wait for a command to share its entry with.
 	telemetryDelay = 100 * time.Millisecond
 
-	// writeDeadline bounds one write to the log store. A leader with a hung disk stays leader, because its heartbeats do
-	// not touch the disk; so it has to leave by itself.
+	// writeDeadline bounds one write to the log, the term or the vote. A leader with a hung disk stays leader, because its
+	// heartbeats do not touch the disk; so it has to leave by itself.
 	writeDeadline = 2 * time.Second
+
+	// snapshotDeadline bounds one step of writing a snapshot. The last one makes all of it durable: two minutes are some
+	// GiB on a slow disk, and nobody waits for them but the next snapshot.
+	snapshotDeadline = 2 * time.Minute
 
 	// slowApply is when Apply is reported: raft's main loop waits behind it.
 	slowApply = 100 * time.Millisecond
@@ -49,6 +53,11 @@ const (
 	// manyRestores is how often in a row the leader may send a snapshot, with nothing applied in between, before that is
 	// reported: the follower does not get anywhere.
 	manyRestores = 2
+
+	// stalledAfter is how long a follower may answer heartbeats without taking any of the entries that are there for it
+	// before that is reported: longer than it takes to try an append again with another connection, and than any of the
+	// disk's deadlines.
+	stalledAfter = 5 * time.Second
 
 	// snapshotsKept: the newest, and the one before it should the newest prove unreadable.
 	snapshotsKept = 2
@@ -97,6 +106,31 @@ func WAN() Timeouts {
 	}
 }
 
+// LogStore says what a replica's log is kept in. It is decided when the stores are made.
+type LogStore string
+
+// The log stores. WAL commits twice as many entries per second; BoltDB is the older code, should WAL prove unsound.
+const (
+	WAL    LogStore = "wal"    // hashicorp/raft-wal
+	BoltDB LogStore = "boltdb" // hashicorp/raft-boltdb
+)
+
+// known refuses what is not a log store.
+func (k LogStore) known() error {
+	if k == "" || k == WAL || k == BoltDB {
+		return nil
+	}
+	return fmt.Errorf("LogStore is %q, want %q or %q", k, WAL, BoltDB)
+}
+
+// orWAL is the default.
+func (k LogStore) orWAL() LogStore {
+	if k == "" {
+		return WAL
+	}
+	return k
+}
+
 // Config describes one replica of one group.
 type Config struct {
 	GroupID string            // "masters" or a shard's id
@@ -120,9 +154,10 @@ type Config struct {
 	Level   func() uint32 // the level that new entries record (safety S13); nil is level 1
 	Applied func() uint64 // the last entry the FSM holds durably, asked once by Open; nil: the FSM keeps nothing on disk
 
-	SnapshotThreshold uint64 // take a snapshot after so many entries
-	TrailingLogs      uint64 // keep so many entries behind a snapshot, for followers that are a little late
-	SegmentBytes      int    // size of the log's files; 0 is 64 MiB, right for masters; shards, being many, want 16 MiB
+	SnapshotThreshold uint64   // take a snapshot after so many entries
+	TrailingLogs      uint64   // keep so many entries behind a snapshot, for followers that are a little late
+	LogStore          LogStore // what the log is kept in, as in CreateConfig; "" is WAL
+	SegmentBytes      int      // size of the log's files; 0 is 64 MiB, right for masters; shards, being many, want 16 MiB
 
 	// Fatal is told, once, why this replica cannot go on: a store that failed or hung, a damaged entry or snapshot, an FSM
 	// that stopped. The process must leave; the group serves nothing any more. Called from any goroutine, so it must
@@ -132,7 +167,7 @@ type Config struct {
 	Log *slog.Logger
 	Now func() time.Time // the wall clock behind the leader's stamps; nil is time.Now
 
-	wrapLog func(raft.LogStore) raft.LogStore // tests put a disk that hangs or fails below the guards
+	under under // tests only
 }
 
 // validate reports everything that is wrong, each with its value and bound.
@@ -156,6 +191,9 @@ func (c *Config) validate() error {
 	refuse(c.TrailingLogs <= maxOutstanding, "TrailingLogs is %d, want more than the %d entries a deposed leader may hold uncommitted, or it may install snapshots for ever",
 		c.TrailingLogs, maxOutstanding)
 	refuse(c.SegmentBytes < 0, "SegmentBytes is %d, want at least 0", c.SegmentBytes)
+	if err := c.LogStore.known(); err != nil {
+		errs = append(errs, err)
+	}
 	t := c.Timeouts
 	refuse(t.Heartbeat < 5*time.Millisecond, "Timeouts.Heartbeat is %v, want at least 5ms", t.Heartbeat)
 	refuse(t.Election < t.Heartbeat, "Timeouts.Election is %v, want at least Heartbeat, %v", t.Election, t.Heartbeat)
@@ -171,6 +209,13 @@ func (c *Config) validate() error {
 
 // withDefaults fills in the optional functions.
 func (c Config) withDefaults() Config {
+	c.LogStore = c.LogStore.orWAL()
+	if c.under.stalled == 0 {
+		c.under.stalled = stalledAfter
+	}
+	if c.under.deadline == 0 {
+		c.under.deadline = writeDeadline
+	}
 	if c.Level == nil {
 		c.Level = func() uint32 { return 1 }
 	}

@@ -16,6 +16,7 @@ type contacts struct {
 	clock atomic.Uint64
 	fresh chan struct{} // capacity 1: something was answered
 	gap   time.Duration // longer without an answer is a break
+	stall time.Duration // longer without an entry, though there are more, is a stall
 
 	mu    sync.Mutex
 	term  uint64                       // guarded by mu; of peers
@@ -27,11 +28,14 @@ type contactLog struct {
 	sent  uint64    // the clock when the latest answered request was sent
 	match uint64    // the last entry it is known to hold
 	at    time.Time // of the latest answer
+	wants time.Time // since when it holds the same entry while this leader has more; zero: it has all
+	stuck bool      // that has been so for too long, and no snapshot is on its way
+	fed   int       // snapshots on their way to it
 	near  time.Time // since when each answer has shown match within nearEntries of the leader's log; zero: the latest did not
 }
 
-func newContacts(gap time.Duration) *contacts {
-	return &contacts{fresh: make(chan struct{}, 1), gap: gap, peers: map[raft.ServerID]contactLog{}}
+func newContacts(gap, stall time.Duration) *contacts {
+	return &contacts{fresh: make(chan struct{}, 1), gap: gap, stall: stall, peers: map[raft.ServerID]contactLog{}}
 }
 
 // begin is the moment a read begins: what is stamped with it or more is sent after it.
@@ -47,20 +51,23 @@ type answer struct {
 	last  uint64 // the last entry of this leader
 }
 
-// answered records that id answered successfully in term.
-func (c *contacts) answered(id raft.ServerID, term uint64, a answer) {
+// answered records that id answered successfully in term, and tells whether it thereby stands still, or moves again.
+func (c *contacts) answered(id raft.ServerID, term uint64, a answer) (turned bool) {
 	now := time.Now()
 	c.mu.Lock()
-	if term < c.term {
+	if !c.enterLocked(term) {
 		c.mu.Unlock()
-		return
-	}
-	if term > c.term {
-		c.term = term
-		clear(c.peers)
+		return false
 	}
 	p := c.peers[id]
-	next := contactLog{sent: max(p.sent, a.sent), match: max(p.match, a.match), at: now}
+	next := contactLog{sent: max(p.sent, a.sent), match: max(p.match, a.match), at: now, fed: p.fed}
+	if next.match < a.last {
+		next.wants = p.wants
+		if p.wants.IsZero() || next.match > p.match || p.fed > 0 {
+			next.wants = now
+		}
+		next.stuck = now.Sub(next.wants) > c.stall
+	}
 	if next.match > 0 && next.match+nearEntries >= a.last {
 		next.near = p.near
 		if p.near.IsZero() || now.Sub(p.at) > c.gap {
@@ -72,6 +79,27 @@ func (c *contacts) answered(id raft.ServerID, term uint64, a answer) {
 	select {
 	case c.fresh <- struct{}{}:
 	default:
+	}
+	return next.stuck != p.stuck
+}
+
+// enterLocked forgets what was known in an earlier term; false if term is over.
+func (c *contacts) enterLocked(term uint64) bool {
+	if term > c.term {
+		c.term = term
+		clear(c.peers)
+	}
+	return term == c.term
+}
+
+// feeding counts the snapshots on their way to id: while there are any, it does not stand still.
+func (c *contacts) feeding(id raft.ServerID, term uint64, more int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.enterLocked(term) {
+		p := c.peers[id]
+		p.fed = max(p.fed+more, 0)
+		c.peers[id] = p
 	}
 }
 

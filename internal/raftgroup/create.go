@@ -20,11 +20,15 @@ type CreateConfig struct {
 	LocalID      event.ReplicaID
 	Voters       []event.ReplicaID // the same list on all of them; it holds LocalID
 	Join         bool              // the group exists and its leader will add this replica; Voters is empty
+	LogStore     LogStore          // as in Config; it stays so for ever
 	SegmentBytes int               // as in Config
 }
 
 func (c CreateConfig) validate() error {
 	var errs []error
+	if err := c.LogStore.known(); err != nil {
+		errs = append(errs, err)
+	}
 	if c.GroupID == "" {
 		errs = append(errs, errors.New("GroupID is empty"))
 	}
@@ -64,13 +68,17 @@ func create(dir string, c CreateConfig) error {
 	if err := os.RemoveAll(tmp); err != nil { // of a Create that was interrupted
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(tmp, walDir), 0o755); err != nil {
+	synced := []string{filepath.Join(tmp, snapshotDir), tmp}
+	if c.LogStore.orWAL() == WAL {
+		synced = append([]string{filepath.Join(tmp, walDir)}, synced...)
+	}
+	if err := os.MkdirAll(synced[0], 0o755); err != nil {
 		return err
 	}
 	if err := bootstrap(tmp, c); err != nil {
 		return errors.Join(err, os.RemoveAll(tmp))
 	}
-	for _, d := range []string{filepath.Join(tmp, walDir), filepath.Join(tmp, snapshotDir), tmp} {
+	for _, d := range synced {
 		if err := datadir.SyncDir(d); err != nil {
 			return err
 		}
@@ -83,7 +91,7 @@ func create(dir string, c CreateConfig) error {
 
 func bootstrap(dir string, c CreateConfig) (err error) {
 	quiet := newRaftLog(slog.New(slog.NewTextHandler(io.Discard, nil)))
-	s, err := openStores(dir, storeConfig{group: c.GroupID, segmentBytes: c.SegmentBytes, latch: newLatch(nil), log: quiet})
+	s, err := openStores(dir, storeConfig{group: c.GroupID, kind: c.LogStore, segmentBytes: c.SegmentBytes, latch: newLatch(nil), log: quiet})
 	if err != nil {
 		return err
 	}

@@ -63,11 +63,18 @@ func Open(c Config) (*Group, error) {
 }
 
 func open(c Config) (_ *Group, err error) {
-	if err := mustExist(c.Dir); err != nil {
+	kind, err := logStoreOf(c.Dir)
+	if err != nil {
 		return nil, err
 	}
+	if err := mustExist(c.Dir, kind); err != nil {
+		return nil, err
+	}
+	if kind != c.LogStore {
+		return nil, fmt.Errorf("the log is kept in %s, not in %s: that is decided when the replica is made (--log-store)", kind, c.LogStore)
+	}
 	g := newGroup(c)
-	g.stores, err = openStores(c.Dir, storeConfig{group: c.GroupID, segmentBytes: c.SegmentBytes, latch: g.latch, log: newRaftLog(c.Log), wrapLog: c.wrapLog})
+	g.stores, err = openStores(c.Dir, storeConfig{group: c.GroupID, segmentBytes: c.SegmentBytes, latch: g.latch, log: newRaftLog(c.Log), kind: c.LogStore, under: c.under})
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +86,7 @@ func open(c Config) (_ *Group, err error) {
 
 func newGroup(c Config) *Group {
 	g := &Group{
-		cfg: c, log: c.Log, contacts: newContacts(c.contactWindow()), notify: make(chan bool, 1),
+		cfg: c, log: c.Log, contacts: newContacts(c.contactWindow(), c.under.stalled), notify: make(chan bool, 1),
 		intake: intake{queue: newQueue(), room: semaphore.NewWeighted(queueBytes), slots: make(chan struct{}, maxInFlight)}, readers: newReaders(),
 		changing: make(chan struct{}, 1),
 	}
@@ -258,7 +265,7 @@ func (g *Group) statuses(servers []raft.Server) []PeerStatus {
 			p.MatchIndex = g.raft.LastIndex()
 		} else if leads {
 			known := g.contacts.of(s.ID, term)
-			p.MatchIndex, p.LastContact, p.NearSince = known.match, known.at, known.near
+			p.MatchIndex, p.LastContact, p.NearSince, p.Stalled = known.match, known.at, known.near, known.stuck
 		}
 		out = append(out, p)
 	}

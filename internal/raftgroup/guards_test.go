@@ -60,7 +60,7 @@ func onBadDisks(c *cluster) map[*node]*badDisk {
 		d := &badDisk{}
 		disks[n] = d
 		n.tune = func(cfg *Config) {
-			cfg.wrapLog = func(s raft.LogStore) raft.LogStore {
+			cfg.under.log = func(s raft.LogStore) raft.LogStore {
 				d.LogStore = s
 				return d
 			}

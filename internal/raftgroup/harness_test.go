@@ -251,6 +251,14 @@ func newCluster(t *testing.T, network transport.Network, n int) *cluster {
 	return c
 }
 
+// voters is the ids of all replicas of the cluster.
+func (n *node) voters() (ids []event.ReplicaID) {
+	for _, o := range n.c.nodes {
+		ids = append(ids, o.id)
+	}
+	return ids
+}
+
 func (c *cluster) start() *cluster {
 	c.t.Helper()
 	for _, n := range c.nodes {

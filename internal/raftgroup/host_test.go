@@ -134,7 +134,7 @@ func TestCreate(t *testing.T) {
 	if err := Create(dir, c); err != nil {
 		t.Fatal(err)
 	}
-	if err := mustExist(dir); err != nil {
+	if err := mustExist(dir, WAL); err != nil {
 		t.Fatal(err)
 	}
 	if err := Create(dir, c); err == nil || !strings.Contains(err.Error(), "exists") {

@@ -1,11 +1,9 @@
 package raftgroup
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -15,13 +13,11 @@ import (
 //
 // It also keeps the log whole around a snapshot from the leader, where raft does not: see follows.
 type logStore struct {
-	inner    raft.LogStore
-	group    string
-	path     string // for messages
-	latch    *latch
-	deadline time.Duration
-	jobs     chan storeJob // to the one goroutine that writes
-	done     chan struct{} // closed when that goroutine has ended
+	inner raft.LogStore
+	group string
+	path  string // for messages
+	latch *latch
+	disk  *disk
 
 	// began is called when an entry or a snapshot is durable, before anybody learns of it: from then on the log is never
 	// empty again.
@@ -34,38 +30,15 @@ type logStore struct {
 // position is an entry's place in the log; zero: none.
 type position struct{ index, term uint64 }
 
-// storeJob is one write.
-type storeJob struct {
-	run    func() error
-	result chan error // capacity 1: nobody may be left to take it
-}
-
-var errHung = errors.New("the disk does not answer")
-
 func newLogStore(inner raft.LogStore, group, path string, l *latch) *logStore {
-	s := &logStore{inner: inner, group: group, path: path, latch: l, deadline: writeDeadline, jobs: make(chan storeJob), done: make(chan struct{}), began: func() error { return nil }}
-	go s.write()
-	return s
-}
-
-func (s *logStore) write() {
-	defer close(s.done)
-	for j := range s.jobs {
-		j.result <- j.run()
-	}
+	return &logStore{inner: inner, group: group, path: path, latch: l, disk: newDisk(writeDeadline), began: func() error { return nil }}
 }
 
 // Close waits for the write under way, unless it hangs: then the store below is left as it is.
 func (s *logStore) Close() error {
-	close(s.jobs)
-	if errors.Is(s.latch.err(), errHung) {
-		select {
-		case <-s.done:
-		default:
-			return fmt.Errorf("close log in %s: a write still hangs", s.path)
-		}
+	if !s.disk.close() {
+		return fmt.Errorf("close log in %s: a write still hangs", s.path)
 	}
-	<-s.done
 	if c, ok := s.inner.(io.Closer); ok {
 		return c.Close()
 	}
@@ -207,29 +180,10 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	if err := s.closeGap(logs[0].Index); err != nil {
 		return err
 	}
-	if err := s.within(func() error { return s.inner.StoreLogs(logs) }); err != nil {
+	if err := s.disk.within(func() error { return s.inner.StoreLogs(logs) }); err != nil {
 		return s.fail(fmt.Sprintf("store %d entries from %d", len(logs), logs[0].Index), err)
 	}
 	return s.began()
-}
-
-// within runs a write and gives up on it at the deadline. The write itself cannot be ended; the latch sees to it that none
-// follows, whatever becomes of it.
-func (s *logStore) within(run func() error) error {
-	job := storeJob{run: run, result: make(chan error, 1)}
-	timer := time.NewTimer(s.deadline)
-	defer timer.Stop()
-	select {
-	case s.jobs <- job:
-	case <-timer.C:
-		return fmt.Errorf("no answer to an earlier write within %v: %w", s.deadline, errHung)
-	}
-	select {
-	case err := <-job.result:
-		return err
-	case <-timer.C:
-		return fmt.Errorf("no answer within %v: %w", s.deadline, errHung)
-	}
 }
 
 // DeleteRange implements raft.LogStore.
@@ -237,7 +191,7 @@ func (s *logStore) DeleteRange(lo, hi uint64) error {
 	if err := s.latch.err(); err != nil {
 		return err
 	}
-	if err := s.inner.DeleteRange(lo, hi); err != nil {
+	if err := s.disk.within(func() error { return s.inner.DeleteRange(lo, hi) }); err != nil {
 		return s.fail(fmt.Sprintf("delete entries %d to %d", lo, hi), err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"slices"
 	"sync"
@@ -31,6 +32,7 @@ type peers struct {
 	close    func() error  // once
 	prompt   time.Duration // a failure that took longer is not tried again
 	lapse    *lapse
+	alarms   *slog.Logger
 	pumped   sync.WaitGroup
 	raft     atomic.Pointer[raft.Raft] // nil until the replica runs
 }
@@ -44,7 +46,7 @@ var (
 func newPeers(nt *raft.NetworkTransport, c *Config, known *contacts, s *stores) *peers {
 	p := &peers{
 		NetworkTransport: nt, self: raft.ServerAddress(c.LocalID), group: c.GroupID, contacts: known, terms: s.stable.terms, log: s.log,
-		incoming: make(chan raft.RPC), done: make(chan struct{}), prompt: c.Timeouts.Heartbeat,
+		incoming: make(chan raft.RPC), done: make(chan struct{}), prompt: c.Timeouts.Heartbeat, alarms: c.Log,
 	}
 	p.lapse = &lapse{peers: p, free: make(chan struct{}, maxHeld), after: c.Timeouts.Heartbeat + c.Timeouts.Heartbeat/4}
 	p.close = sync.OnceValue(func() error {
@@ -183,9 +185,24 @@ func (p *peers) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *
 	}
 	*resp = got
 	if got.Success && got.Term == req.Term {
-		p.contacts.answered(id, req.Term, answer{sent: sent, match: matched(req), last: p.lastIndex()})
+		p.answered(id, req.Term, answer{sent: sent, match: matched(req), last: p.lastIndex()})
 	}
 	return nil
+}
+
+// answered notes an answer, and raises the alarm about a follower that answers and gets no further: raft's own log says
+// nothing while heartbeats pass (raft #612). Peers shows the same.
+func (p *peers) answered(id raft.ServerID, term uint64, a answer) {
+	if !p.contacts.answered(id, term, a) {
+		return
+	}
+	known := p.contacts.of(id, term)
+	attrs := []any{"group", p.group, "replica", id, "holds", known.match, "leader holds", a.last}
+	if known.stuck {
+		p.alarms.Error("a follower answers heartbeats and gets no further: restart it", append(attrs, "for", p.contacts.stall)...)
+		return
+	}
+	p.alarms.Info("a follower that stood still moves again", attrs...)
 }
 
 // lastIndex is the end of this replica's log. Before raft has told it counts as infinitely far.
@@ -206,12 +223,14 @@ func matched(req *raft.AppendEntriesRequest) uint64 {
 
 // InstallSnapshot implements raft.Transport.
 func (p *peers) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	p.contacts.feeding(id, req.Term, 1)
+	defer p.contacts.feeding(id, req.Term, -1)
 	sent := p.contacts.stamp()
 	if err := p.NetworkTransport.InstallSnapshot(id, target, req, resp, data); err != nil {
 		return err
 	}
 	if resp.Success && resp.Term == req.Term {
-		p.contacts.answered(id, req.Term, answer{sent: sent, match: req.LastLogIndex, last: p.lastIndex()})
+		p.answered(id, req.Term, answer{sent: sent, match: req.LastLogIndex, last: p.lastIndex()})
 	}
 	return nil
 }

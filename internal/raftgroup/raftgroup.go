@@ -74,5 +74,6 @@ type PeerStatus struct {
 	Suffrage    Suffrage
 	MatchIndex  uint64    // the last entry it is known to hold; 0: unknown
 	LastContact time.Time // when it last answered in this term; zero: never, or this replica itself
+	Stalled     bool      // it answers, and has got no entry for 5 s while this leader has more; leader only
 	NearSince   time.Time // since when it has been within 100 entries of the leader without a break; zero: it is not
 }

@@ -143,7 +143,7 @@ func TestReadWithoutAQuorum(t *testing.T) {
 }
 
 func TestContactsCountOnlyWhatCameAfter(t *testing.T) {
-	c := newContacts(time.Second)
+	c := newContacts(time.Second, time.Second)
 	c.answered("b", 3, answer{sent: c.stamp(), match: 5})
 	start := c.begin()
 	if c.of("b", 3).sent >= start {

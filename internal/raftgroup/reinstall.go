@@ -85,11 +85,15 @@ func Reinstall(ctx context.Context, c ReinstallConfig) error {
 }
 
 func (c *ReinstallConfig) run(ctx context.Context) (err error) {
-	if err := mustExist(c.Dir); err != nil {
+	kind, err := logStoreOf(c.Dir)
+	if err != nil {
+		return err
+	}
+	if err := mustExist(c.Dir, kind); err != nil {
 		return err
 	}
 	// Holding the stores keeps the replica from being opened meanwhile.
-	s, err := openStores(c.Dir, storeConfig{group: c.GroupID, latch: newLatch(nil), log: newRaftLog(c.Log)})
+	s, err := openStores(c.Dir, storeConfig{group: c.GroupID, kind: kind, latch: newLatch(nil), log: newRaftLog(c.Log)})
 	if err != nil {
 		return err
 	}

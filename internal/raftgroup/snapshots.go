@@ -32,7 +32,11 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 		return nil, err
 	}
 	for {
-		sink, err := s.inner.Create(version, index, term, conf, confIndex, trans)
+		var sink raft.SnapshotSink
+		err := s.step(func() (err error) {
+			sink, err = s.inner.Create(version, index, term, conf, confIndex, trans)
+			return err
+		})
 		if err != nil {
 			return nil, s.fail(fmt.Sprintf("begin the snapshot at %d", index), err)
 		}
@@ -100,6 +104,29 @@ func named(meta *raft.SnapshotMeta) error {
 	return fmt.Errorf("its description says entry %d of term %d", meta.Index, meta.Term)
 }
 
+// step runs one step of writing a snapshot, which may touch a disk that hangs. It is given up on at the deadline, and soon
+// when the replica stops: raft would wait for it.
+func (s *snapshotStore) step(run func() error) error {
+	result := make(chan error, 1)
+	go func() { result <- run() }()
+	timer := time.NewTimer(snapshotDeadline)
+	defer timer.Stop()
+	select {
+	case err := <-result:
+		return err
+	case <-s.latch.stopped:
+	case <-timer.C:
+		return fmt.Errorf("no answer within %v: %w", snapshotDeadline, errHung)
+	}
+	timer.Reset(writeDeadline)
+	select {
+	case err := <-result:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("no answer within %v of closing: %w", writeDeadline, errHung)
+	}
+}
+
 // openSnapshot is a snapshot's content that knows what it is of: raft does not tell the FSM.
 type openSnapshot struct {
 	io.ReadCloser
@@ -133,18 +160,31 @@ type snapshotSink struct {
 	raft.SnapshotSink
 	store       *snapshotStore
 	index, term uint64
+	left        bool // a step that hangs has it still
 }
+
+// step runs one step, if none before is under way still.
+func (s *snapshotSink) step(run func() error) error {
+	if s.left {
+		return errHung
+	}
+	err := s.store.step(run)
+	s.left = errors.Is(err, errHung)
+	return err
+}
+
+// Cancel implements raft.SnapshotSink.
+func (s *snapshotSink) Cancel() error { return s.step(s.SnapshotSink.Cancel) }
 
 // Write implements io.Writer.
 func (s *snapshotSink) Write(p []byte) (int, error) {
 	if err := s.store.latch.err(); err != nil {
 		return 0, err
 	}
-	n, err := s.SnapshotSink.Write(p)
-	if err != nil {
-		return n, s.store.fail("write snapshot "+s.ID(), err)
+	if err := s.step(func() error { _, err := s.SnapshotSink.Write(p); return err }); err != nil {
+		return 0, s.store.fail("write snapshot "+s.ID(), err)
 	}
-	return n, nil
+	return len(p), nil
 }
 
 // Close implements io.Closer: the snapshot is complete and durable.
@@ -152,7 +192,7 @@ func (s *snapshotSink) Close() error {
 	if err := s.store.latch.err(); err != nil {
 		return err
 	}
-	if err := s.SnapshotSink.Close(); err != nil {
+	if err := s.step(s.SnapshotSink.Close); err != nil {
 		return s.store.fail("complete snapshot "+s.ID(), err)
 	}
 	if err := s.store.log.began(); err != nil {

@@ -51,6 +51,7 @@ type stableStore struct {
 	path  string
 	latch *latch
 	terms *termGuard
+	disk  *disk
 
 	joining atomic.Bool // keyJoining on disk
 
@@ -59,14 +60,16 @@ type stableStore struct {
 }
 
 func newStableStore(inner raft.StableStore, group, path string, l *latch) (*stableStore, error) {
-	s := &stableStore{inner: inner, group: group, path: path, latch: l, terms: &termGuard{}}
+	s := &stableStore{inner: inner, group: group, path: path, latch: l, terms: &termGuard{}, disk: newDisk(writeDeadline)}
 	term, err := inner.GetUint64([]byte(keyCurrentTerm))
 	if err != nil && err.Error() != notFound {
+		s.disk.close()
 		return nil, s.fail("read current term", err)
 	}
 	s.terms.written.Store(term)
 	joining, err := inner.GetUint64([]byte(keyJoining))
 	if err != nil && err.Error() != notFound {
+		s.disk.close()
 		return nil, s.fail("read "+keyJoining, err)
 	}
 	s.joining.Store(joining != 0)
@@ -86,8 +89,11 @@ func (s *stableStore) setJoining(joining bool) error {
 	return nil
 }
 
-// Close implements io.Closer.
+// Close implements io.Closer. A store whose write hangs is left as it is.
 func (s *stableStore) Close() error {
+	if !s.disk.close() {
+		return fmt.Errorf("close term and vote in %s: a write still hangs", s.path)
+	}
 	if c, ok := s.inner.(io.Closer); ok {
 		return c.Close()
 	}
@@ -102,7 +108,7 @@ func (s *stableStore) Set(key, val []byte) error {
 	if string(key) == keyLastVoteCand {
 		return s.setVote(val)
 	}
-	if err := s.inner.Set(key, val); err != nil {
+	if err := s.set(string(key), val); err != nil {
 		return s.fail("write "+string(key), err)
 	}
 	return nil
@@ -116,7 +122,7 @@ func (s *stableStore) setVote(candidate []byte) error {
 		return s.fail("write the vote", fmt.Errorf("candidate %q without a term", candidate))
 	}
 	vote := append(binary.BigEndian.AppendUint64(nil, *s.held), candidate...)
-	if err := s.inner.Set([]byte(keyVote), vote); err != nil {
+	if err := s.set(keyVote, vote); err != nil {
 		return s.fail("write the vote", err)
 	}
 	s.held = nil
@@ -177,7 +183,7 @@ func (s *stableStore) setUint64(key string, val uint64) error {
 	case keyCurrentTerm:
 		return s.setTerm(val)
 	}
-	if err := s.inner.SetUint64([]byte(key), val); err != nil {
+	if err := s.setNumber(key, val); err != nil {
 		return s.fail("write "+key, err)
 	}
 	return nil
@@ -190,11 +196,19 @@ func (s *stableStore) setTerm(term uint64) error {
 	}
 	s.terms.mu.Lock()
 	defer s.terms.mu.Unlock()
-	if err := s.inner.SetUint64([]byte(keyCurrentTerm), term); err != nil {
+	if err := s.setNumber(keyCurrentTerm, term); err != nil {
 		return s.fail("write the term", err)
 	}
 	s.terms.written.Store(term)
 	return nil
+}
+
+func (s *stableStore) set(key string, val []byte) error {
+	return s.disk.within(func() error { return s.inner.Set([]byte(key), val) })
+}
+
+func (s *stableStore) setNumber(key string, val uint64) error {
+	return s.disk.within(func() error { return s.inner.SetUint64([]byte(key), val) })
 }
 
 // GetUint64 implements raft.StableStore.

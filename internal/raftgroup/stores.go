@@ -21,6 +21,7 @@ import (
 // The places in a replica's directory.
 const (
 	walDir      = "wal"
+	boltFile    = "log.db" // in place of walDir
 	stableFile  = "stable.db"
 	snapshotDir = "snapshots" // named by raft
 )
@@ -41,12 +42,39 @@ type storeConfig struct {
 	segmentBytes int
 	latch        *latch
 	log          hclog.Logger
-	wrapLog      func(raft.LogStore) raft.LogStore
+	kind         LogStore
+	under        under
+}
+
+// under is for tests: what the guards stand on, and shorter times. nil and 0 change nothing.
+type under struct {
+	deadline, stalled time.Duration // in place of writeDeadline and stalledAfter
+
+	log       func(raft.LogStore) raft.LogStore
+	stable    func(raft.StableStore) raft.StableStore
+	snapshots func(raft.SnapshotStore) raft.SnapshotStore
+}
+
+// place is the file, in a replica's directory, that is there when its log is.
+func (k LogStore) place() string {
+	if k == BoltDB {
+		return boltFile
+	}
+	return filepath.Join(walDir, metadb.FileName)
+}
+
+// logStoreOf finds out what a directory's log is kept in; WAL if there is none.
+func logStoreOf(dir string) (LogStore, error) {
+	there, err := datadir.Exists(filepath.Join(dir, BoltDB.place()))
+	if there {
+		return BoltDB, nil
+	}
+	return WAL, err
 }
 
 // mustExist refuses a directory in which a store is missing: one that was emptied has forgotten its votes (safety S1).
-func mustExist(dir string) error {
-	for _, part := range []string{".", stableFile, filepath.Join(walDir, metadb.FileName), snapshotDir} {
+func mustExist(dir string, kind LogStore) error {
+	for _, part := range []string{".", stableFile, kind.place(), snapshotDir} {
 		path := filepath.Join(dir, part)
 		ok, err := datadir.Exists(path)
 		if err != nil {
@@ -67,8 +95,20 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	path := filepath.Join(dir, stableFile)
-	// The freelist is found again at the next start instead of being written with every transaction.
+	if s.stable, err = openStable(filepath.Join(dir, stableFile), c); err != nil {
+		return nil, err
+	}
+	if s.log, err = openLog(dir, c); err != nil {
+		return nil, err
+	}
+	s.log.began = s.hasBegun
+	s.snapshots, err = openSnapshots(dir, s.log, c)
+	return s, err
+}
+
+// openBolt opens a bbolt file. Its freelist is found again at the next start instead of being written with every
+// transaction.
+func openBolt(path string) (*raftboltdb.BoltStore, error) {
 	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
 		Timeout: lockWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
 	}})
@@ -78,28 +118,60 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	return bolt, nil
+}
+
+func openStable(path string, c storeConfig) (*stableStore, error) {
+	bolt, err := openBolt(path)
+	if err != nil {
+		return nil, err
+	}
 	var stable raft.StableStore = bolt
 	if fault.Enabled {
 		stable = pointedStable{stable}
 	}
-	if s.stable, err = newStableStore(stable, c.group, path, c.latch); err != nil {
+	if c.under.stable != nil {
+		stable = c.under.stable(stable)
+	}
+	s, err := newStableStore(stable, c.group, path, c.latch)
+	if err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
-	path = filepath.Join(dir, walDir)
-	w, err := wal.Open(path, wal.WithSegmentSize(c.segmentBytes), wal.WithLogger(c.log))
+	if c.under.deadline != 0 {
+		s.disk.deadline = c.under.deadline
+	}
+	return s, nil
+}
+
+func openLog(dir string, c storeConfig) (*logStore, error) {
+	path := filepath.Join(dir, walDir)
+	var log raft.LogStore
+	var err error
+	if c.kind == BoltDB {
+		path = filepath.Join(dir, boltFile)
+		log, err = openBolt(path)
+	} else {
+		log, err = wal.Open(path, wal.WithSegmentSize(c.segmentBytes), wal.WithLogger(c.log))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open log in %s: %w", path, err)
 	}
-	var log raft.LogStore = w
 	if fault.Enabled {
 		log = pointedLog{log}
 	}
-	if c.wrapLog != nil {
-		log = c.wrapLog(log)
+	if c.under.log != nil {
+		log = c.under.log(log)
 	}
-	s.log = newLogStore(log, c.group, path, c.latch)
-	s.log.began = s.hasBegun
-	if err := removeUnfinished(filepath.Join(dir, snapshotDir)); err != nil {
+	s := newLogStore(log, c.group, path, c.latch)
+	if c.under.deadline != 0 {
+		s.disk.deadline = c.under.deadline
+	}
+	return s, nil
+}
+
+func openSnapshots(dir string, log *logStore, c storeConfig) (*snapshotStore, error) {
+	path := filepath.Join(dir, snapshotDir)
+	if err := removeUnfinished(path); err != nil {
 		return nil, err
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, c.log)
@@ -110,8 +182,10 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 	if fault.Enabled {
 		snapshots = pointedSnapshots{snapshots}
 	}
-	s.snapshots = &snapshotStore{inner: snapshots, group: c.group, path: filepath.Join(dir, snapshotDir), latch: c.latch, log: s.log}
-	return s, nil
+	if c.under.snapshots != nil {
+		snapshots = c.under.snapshots(snapshots)
+	}
+	return &snapshotStore{inner: snapshots, group: c.group, path: path, latch: c.latch, log: log}, nil
 }
 
 // hasBegun takes back the leave to start with an empty log.
