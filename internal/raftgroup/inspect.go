@@ -34,14 +34,20 @@ type Inspection struct {
 // Inspect looks into the directory that Create made for a replica of group. A replica that runs holds the stable store, and
 // is refused.
 func Inspect(dir, group string) (*Inspection, error) {
-	if err := mustExist(dir); err != nil {
+	kind, err := logStoreOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	if kind != WAL {
+		return nil, fmt.Errorf("the log in %s is kept in %s; only one kept in %s can be read offline", dir, kind, WAL)
+	}
+	if err := mustExist(dir, kind); err != nil {
 		return nil, err
 	}
 	i := &Inspection{dir: dir, group: group}
 	if _, err := i.Vote(); err != nil {
 		return nil, err
 	}
-	var err error
 	i.segments, err = readSegments(filepath.Join(dir, walDir, metadb.FileName))
 	return i, err
 }
