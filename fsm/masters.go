@@ -88,6 +88,38 @@ func evolveMasterLeft(s *State, _ *event.Envelope, b event.MasterLeft) error {
 	return nil
 }
 
+func decideReplicaReaddressed(s *State, _ *event.Command, b event.ReplicaReaddressed) verdict {
+	const op = "record address"
+	if b.ShardID != event.MastersGroup {
+		return refuse(event.KindInvalid, op, "%s of %s: storage nodes' addresses are in their nodes' records", b.ReplicaID, b.ShardID)
+	}
+	m, refused := s.knownMaster(op, event.MasterID(b.ReplicaID.Owner()))
+	switch {
+	case m == nil:
+		return refused
+	case m.ReplicaID != b.ReplicaID:
+		return refuse(event.KindConflict, op, "%s is replica %s, not %s", m.ID, m.ReplicaID, b.ReplicaID)
+	case b.Address == "" || b.HTTP == "" || b.Grid == "":
+		return refuse(event.KindInvalid, op, "%s: addresses %q, %q, %q: want all three", m.ID, b.Address, b.HTTP, b.Grid)
+	case m.Address == b.Address && m.HTTP == b.HTTP && m.Grid == b.Grid:
+		return already(0)
+	case m.Address != b.OldAddress:
+		return refuse(event.KindConflict, op, "%s is at %s, not at %s", m.ID, m.Address, b.OldAddress)
+	}
+	return accept(b)
+}
+
+func evolveReplicaReaddressed(s *State, e *event.Envelope, b event.ReplicaReaddressed) error {
+	old := s.masters.get(event.MasterID(b.ReplicaID.Owner()))
+	if old == nil {
+		return unknown(e, "master", b.ReplicaID)
+	}
+	m := *old
+	m.Address, m.HTTP, m.Grid = b.Address, b.HTTP, b.Grid
+	s.putMaster(m)
+	return nil
+}
+
 func decideLeaderElected(s *State, _ *event.Command, b event.LeaderElected) verdict {
 	const op = "record leader"
 	switch {

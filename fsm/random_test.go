@@ -156,7 +156,7 @@ func (d *draw) txnBody() event.Body {
 func (d *draw) otherBody() event.Body {
 	m := pick[event.MasterID](d.t, "master", "master-1", "master-2")
 	s := d.r.m.View()
-	switch rapid.IntRange(0, 11).Draw(d.t, "other event") {
+	switch rapid.IntRange(0, 12).Draw(d.t, "other event") {
 	case 9:
 		return event.LevelRaised{To: rapid.Uint32Range(0, 3).Draw(d.t, "level")}
 	case 10:
@@ -164,7 +164,7 @@ func (d *draw) otherBody() event.Body {
 	case 11:
 		return event.ClockSkew{MasterID: m, SkewMS: rapid.Int64Range(-3000, 3000).Draw(d.t, "skew")}
 	case 0:
-		return event.MasterJoined{MasterID: m, Suffrage: "voter", Level: rapid.Uint32Range(1, 2).Draw(d.t, "supports")}
+		return event.MasterJoined{MasterID: m, Suffrage: pick(d.t, "suffrage", "voter", "nonvoter"), ReplicaID: event.ReplicaID(m), Level: rapid.Uint32Range(1, 2).Draw(d.t, "supports")}
 	case 1:
 		return event.LeaderElected{MasterID: m, Term: rapid.Uint64Range(1, 9).Draw(d.t, "term")}
 	case 2:
@@ -177,6 +177,9 @@ func (d *draw) otherBody() event.Body {
 		return event.SinkRemoved{Sink: "a"}
 	case 6:
 		return event.FeedAcked{Sink: pick(d.t, "sink", "a", "b"), SinkID: "x", Through: d.position().Seq, Chain: s.Chain()}
+	case 12:
+		at := pick(d.t, "address", "h:1", "h:2")
+		return event.ReplicaReaddressed{ShardID: event.MastersGroup, ReplicaID: event.ReplicaID(m), OldAddress: pick(d.t, "from", "", "h:1", "h:2"), Address: at, HTTP: at, Grid: at}
 	case 7:
 		return event.SettingChanged{Key: SettingRequestsMax, Value: pick(d.t, "max", "16", "17", "1000")}
 	}

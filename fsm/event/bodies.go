@@ -253,6 +253,16 @@ type MasterLeft struct {
 	MasterID MasterID `wire:"master_id"`
 }
 
+// ReplicaReaddressed: a replica listens elsewhere now. It is the same replica, known by its id.
+type ReplicaReaddressed struct {
+	ShardID    ShardID   `wire:"shard_id"` // MastersGroup for a master
+	ReplicaID  ReplicaID `wire:"replica_id"`
+	OldAddress string    `wire:"old_address"` // raft
+	Address    string    `wire:"address"`     // raft
+	HTTP       string    `wire:"http"`        // of a master
+	Grid       string    `wire:"grid"`        // of a master
+}
+
 // LeaderElected is a new leader's first event in its term.
 type LeaderElected struct {
 	MasterID MasterID `wire:"master_id"`

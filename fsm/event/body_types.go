@@ -86,6 +86,9 @@ func (MasterJoined) Type() Type { return TypeMasterJoined }
 // Type is TypeMasterLeft.
 func (MasterLeft) Type() Type { return TypeMasterLeft }
 
+// Type is TypeReplicaReaddressed.
+func (ReplicaReaddressed) Type() Type { return TypeReplicaReaddressed }
+
 // Type is TypeLeaderElected.
 func (LeaderElected) Type() Type { return TypeLeaderElected }
 

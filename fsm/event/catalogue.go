@@ -136,7 +136,7 @@ var catalogue = map[Type]TypeInfo{
 	TypeShardQuorumLost:    row("shard_quorum_lost", Lifecycle, func(e ShardQuorumLost) string { return string(e.ShardID) }, describeShardQuorumLost),
 	TypeShardQuorumBack:    row("shard_quorum_restored", Lifecycle, func(e ShardQuorumRestored) string { return string(e.ShardID) }, describeShardQuorumRestored),
 	TypeShardFormed:        row("shard_formed", Decision, func(e ShardFormed) string { return string(e.ShardID) }, describeShardFormed),
-	TypeReplicaReaddressed: reserved("replica_readdressed", Decision),
+	TypeReplicaReaddressed: row("replica_readdressed", Decision, readdressedEntity, describeReplicaReaddressed),
 	TypeShardLost:          reserved("shard_lost", Decision),
 	TypeShardCreated:       row("shard_created", Decision, func(e ShardCreated) string { return string(e.ShardID) }, describeShardCreated),
 
@@ -175,6 +175,14 @@ var catalogue = map[Type]TypeInfo{
 }
 
 func cluster[B Body](B) string { return "cluster" }
+
+// readdressedEntity is the master, or the shard of a storage node's replica.
+func readdressedEntity(e ReplicaReaddressed) string {
+	if e.ShardID == MastersGroup {
+		return e.ReplicaID.Owner()
+	}
+	return string(e.ShardID)
+}
 
 // txnEntity is the concept id of a transaction.
 func txnEntity(id TxnID) string { return "txn-" + id.String() }

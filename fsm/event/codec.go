@@ -48,6 +48,7 @@ var bodies = map[Type]bodyDecoder{
 	TypeTxnCompleted:         decodeAs[TxnCompleted],
 	TypeMasterJoined:         decodeAs[MasterJoined],
 	TypeMasterLeft:           decodeAs[MasterLeft],
+	TypeReplicaReaddressed:   decodeAs[ReplicaReaddressed],
 	TypeLeaderElected:        decodeAs[LeaderElected],
 	TypeMasterUnreachable:    decodeAs[MasterUnreachable],
 	TypeMasterRecovered:      decodeAs[MasterRecovered],

@@ -139,6 +139,10 @@ func describeMasterLeft(e MasterLeft) string {
 	return fmt.Sprintf("%s left the masters", e.MasterID)
 }
 
+func describeReplicaReaddressed(e ReplicaReaddressed) string {
+	return fmt.Sprintf("%s of %s moved from %s to %s", e.ReplicaID.Owner(), e.ShardID, e.OldAddress, e.Address)
+}
+
 func describeLeaderElected(e LeaderElected) string {
 	if e.Previous == "" || e.Previous == e.MasterID {
 		return fmt.Sprintf("%s leads in term %d", e.MasterID, e.Term)

@@ -22,6 +22,9 @@ type MasterID string
 // 32 hexadecimal digits made together with the data directory. A lost disk is a new ReplicaID (safety S1).
 type ReplicaID string
 
+// MastersGroup stands where a shard's id does when the masters' own raft group is meant.
+const MastersGroup ShardID = "masters"
+
 // NewReplicaID joins an owner's id and a store id.
 func NewReplicaID(owner, storeID string) ReplicaID {
 	return ReplicaID(owner + "." + storeID)

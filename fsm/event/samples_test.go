@@ -50,6 +50,7 @@ func samples() []Body {
 		TxnCompleted{[]TxnID{sampleID(1), sampleID(2)}, pos},
 		MasterJoined{"master-1", "10.0.0.1:7000", "voter", "10.0.0.1:7001", "10.0.0.1:7002", 1, NewReplicaID("master-1", store)},
 		MasterLeft{"master-1"},
+		ReplicaReaddressed{MastersGroup, NewReplicaID("master-1", store), "10.0.0.1:7000", "10.0.0.9:7000", "10.0.0.9:7001", "10.0.0.9:7002"},
 		LeaderElected{"master-1", 3, "master-2"},
 		MasterUnreachable{"master-1", 1792290000000002},
 		MasterRecovered{"master-1", 1792290000000003},
