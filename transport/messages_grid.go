@@ -137,11 +137,12 @@ type (
 	}
 	// Peer is one master; MatchIndex is known to the leader only (a follower asks it).
 	Peer struct {
-		ID         event.MasterID `wire:"id" json:"id"`
-		Address    string         `wire:"address" json:"address"`
-		Suffrage   string         `wire:"suffrage" json:"suffrage"`
-		Leader     bool           `wire:"leader" json:"leader"`
-		MatchIndex uint64         `wire:"match_index" json:"match_index"`
+		ID         event.MasterID  `wire:"id" json:"id"`
+		Address    string          `wire:"address" json:"address"`
+		Suffrage   string          `wire:"suffrage" json:"suffrage"`
+		Leader     bool            `wire:"leader" json:"leader"`
+		MatchIndex uint64          `wire:"match_index" json:"match_index"`
+		ReplicaID  event.ReplicaID `wire:"replica_id,optional" json:"-"` // for people: a master that is being replaced has two
 	}
 	// GetShardMap is a linearizable read of the map.
 	GetShardMap struct{}
@@ -291,5 +292,8 @@ type (
 		Incarnation event.Incarnation `wire:"incarnation"`
 		Servers     []event.ReplicaID `wire:"servers"`
 		Level       uint32            `wire:"level,optional"` // the highest that the answering master supports (safety S13)
+		Raft        string            `wire:"raft,optional"`  // where the answering master listens, in its own words
+		HTTP        string            `wire:"http,optional"`
+		Grid        string            `wire:"grid,optional"`
 	}
 )

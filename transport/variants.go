@@ -76,6 +76,12 @@ var variants = newVariantTable([]entry{
 	{AssociationType{}, again}, {AssociationTypeOk{}, 0},
 	{AssociationTypes{}, read}, {AssociationTypesOk{}, 0},
 	{MasterHello{}, read}, {MasterHelloOk{}, 0},
+	{AnnounceMaster{}, again}, {AnnounceMasterOk{}, 0},
+	{AddMaster{}, again}, {AddMasterOk{}, 0},
+	{RemoveMaster{}, 0}, {RemoveMasterOk{}, 0},
+	{TransferLeadership{}, 0}, {TransferLeadershipOk{}, 0},
+	{TakeSnapshot{}, again}, {TakeSnapshotOk{}, 0},
+	{IsMember{}, read}, {IsMemberOk{}, 0},
 })
 
 type variantTable struct {
