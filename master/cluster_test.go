@@ -30,6 +30,7 @@ type cluster struct {
 	tls   *tls.Config // of the test as a client
 	pool  *transport.Pool
 	peers Peers
+	lists map[event.MasterID]Peers // of masters that are started with another list than peers
 	root  string
 	tune  func(*Config)
 	up    map[event.MasterID]*Master
@@ -99,7 +100,7 @@ func newCluster(t *testing.T, tune func(*Config)) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, net: transport.NewMemory(), peers: peers, root: t.TempDir(), tune: tune,
+	c := &cluster{t: t, net: transport.NewMemory(), peers: peers, lists: map[event.MasterID]Peers{}, root: t.TempDir(), tune: tune,
 		up: map[event.MasterID]*Master{}, wires: map[event.MasterID]*wire{}}
 	probe := DefaultConfig()
 	if tune != nil {
@@ -121,6 +122,9 @@ func (c *cluster) ids() []event.MasterID { return []event.MasterID{"master-1", "
 func (c *cluster) config(id event.MasterID) Config {
 	cfg := DefaultConfig()
 	cfg.ID, cfg.Dir, cfg.Peers, cfg.Bootstrap = id, filepath.Join(c.root, string(id)), c.peers, true
+	if list, own := c.lists[id]; own {
+		cfg.Peers = list
+	}
 	cfg.Network = &wire{Network: c.net, conns: map[net.Conn]struct{}{}}
 	cfg.Limits.Drain = time.Second
 	cfg.Limits.KeepAlive = 200 * time.Millisecond

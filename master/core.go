@@ -28,6 +28,7 @@ type core struct {
 	cfg      Config
 	founding Founding
 	replica  *replica
+	book     *book
 	group    *raftgroup.Group
 	leading  *leading
 	proposer *proposer
@@ -77,13 +78,16 @@ func (c *core) open(in surroundings) error {
 	})
 	c.replica = &replica{machine: fsm.NewMachine(), outbox: outbox, fatal: in.fatal, log: c.cfg.Log}
 
+	self, _ := c.cfg.Peers.Find(c.cfg.ID)
+	c.book = &book{gridID: c.founding.GridID, self: self, listed: c.cfg.Peers, view: c.replica.View, greet: greeter(in.pool), told: map[event.ReplicaID]told{}}
+
 	ready := make(chan struct{})
 	lead := &leader{cfg: c.cfg, founding: c.founding, replica: c.replica, clock: machineClock(), ready: ready, log: c.cfg.Log}
 	if err := c.openGroup(in, lead); err != nil {
 		return err
 	}
 
-	c.leading = &leading{self: c.cfg.ID, peers: c.cfg.Peers, group: c.group, limit: c.cfg.Limits.Request}
+	c.leading = &leading{self: c.cfg.ID, find: c.book.Find, group: c.group, limit: c.cfg.Limits.Request}
 	slow, quick := c.openPool(), c.openPool() // replies on a connection are in order: some must not wait behind others
 	c.proposer = &proposer{leading: c.leading, group: c.group, pool: in.pool, slow: slow, beats: newBacklog(), stats: in.stats}
 	rounds := newRounds(quick)
@@ -100,6 +104,7 @@ func (c *core) open(in surroundings) error {
 	c.table = c.routes()
 	c.staff(lead, in)
 	close(ready)
+	c.appear(in.pool)
 	return nil
 }
 
@@ -173,14 +178,29 @@ func (c *core) staff(lead *leader, in surroundings) {
 	lead.confirm = func(ctx context.Context) error { _, _, err := c.group.ReadIndex(ctx); return err }
 	lead.contacts = c.contacts
 	lead.sweep, lead.ship = c.txns.Sweep, c.shipper.Run
-	lead.members = &members{self: c.cfg.ID, peers: c.cfg.Peers, servers: c.founding.Servers, view: c.replica.View, log: c.cfg.Log,
-		greet: greeter(in.pool), propose: lead.record, known: map[event.MasterID]bool{}}
+	lead.members = &members{self: c.cfg.ID, book: c.book, config: c.group.Peers, view: c.replica.View, propose: lead.record,
+		log: c.cfg.Log, facts: map[event.ReplicaID]facts{}}
+}
+
+// appear starts to keep this master known to the others.
+func (c *core) appear(pool *transport.Pool) {
+	p := &presence{founding: c.founding, book: c.book, view: c.replica.View, group: c.group,
+		send: func(ctx context.Context, address string, a *transport.AnnounceMaster) (*transport.AnnounceMasterOk, error) {
+			return transport.Call[transport.AnnounceMasterOk](ctx, pool, address, a)
+		}}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.Run(ctx)
+	}()
+	c.undo.add(func() error { cancel(); <-done; return nil })
 }
 
 func (c *core) raftAddress(id event.ReplicaID) (string, error) {
-	peer, listed := c.cfg.Peers.Find(event.MasterID(id.Owner()))
-	if !listed {
-		return "", fmt.Errorf("master %s is not in the list of peers", id)
+	peer, known := c.book.Find(id)
+	if !known {
+		return "", fmt.Errorf("it is not known where master %s listens", id)
 	}
 	return peer.Raft, nil
 }
@@ -197,7 +217,7 @@ func (c *core) level() uint32 {
 func (c *core) contacts() []contact {
 	s := c.replica.View()
 	var contacts []contact
-	for _, p := range c.group.Peers() {
+	for _, p := range newest(c.group.Peers()) {
 		if p.ID == c.founding.Replica {
 			continue
 		}
@@ -242,7 +262,7 @@ func (f shardsFunc) Shard(ctx context.Context, id event.ShardID, r client.ShardR
 }
 
 // greeter sends greetings over a pool.
-func greeter(pool *transport.Pool) func(ctx context.Context, address string, hello *transport.MasterHello) (*transport.MasterHelloOk, error) {
+func greeter(pool *transport.Pool) greetFunc {
 	return func(ctx context.Context, address string, hello *transport.MasterHello) (*transport.MasterHelloOk, error) {
 		return transport.Call[transport.MasterHelloOk](ctx, pool, address, hello)
 	}

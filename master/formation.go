@@ -34,7 +34,7 @@ type formation struct {
 	peers Peers
 	boot  bool
 	dir   *datadir.Dir
-	greet func(ctx context.Context, address string, hello *transport.MasterHello) (*transport.MasterHelloOk, error)
+	greet greetFunc
 	build func(Founding) error // makes the stores; may be called again after a crash
 	fault func(fault.Label) error
 	log   *slog.Logger
@@ -82,7 +82,8 @@ func (f *formation) Hello(*transport.MasterHello) (*transport.MasterHelloOk, err
 	if r.StoreID == "" {
 		return nil, &event.Error{Kind: event.KindUnavailable, Op: "greet " + string(f.self.ID), Message: "starting, ask again"}
 	}
-	ok := &transport.MasterHelloOk{MasterID: f.self.ID, StoreID: r.StoreID, Peers: f.peers.String(), Formed: r.Done, Level: fsm.SupportedLevel}
+	ok := &transport.MasterHelloOk{MasterID: f.self.ID, StoreID: r.StoreID, Peers: f.peers.String(), Formed: r.Done, Level: fsm.SupportedLevel,
+		Raft: f.self.Raft, HTTP: f.self.HTTP, Grid: f.self.Grid}
 	if r.Done {
 		ok.GridID, ok.Incarnation, ok.Servers = r.GridID, r.Incarnation, r.Servers
 	}

@@ -55,6 +55,9 @@ func (c *core) routes() dispatch {
 	})
 	on(d, func(ctx context.Context, r *transport.ListNodes) (any, error) { return result(c.agents.Nodes(ctx)) })
 	on(d, func(ctx context.Context, r *transport.RaftPeers) (any, error) { return result(c.peers(ctx, r)) })
+	on(d, func(ctx context.Context, r *transport.AnnounceMaster) (any, error) {
+		return result(c.announced(ctx, r))
+	})
 	on(d, func(ctx context.Context, r *transport.GetShardMap) (any, error) { return result(c.shardMap(ctx)) })
 	on(d, func(ctx context.Context, r *transport.EmitEvents) (any, error) { return result(c.emit(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.Propose) (any, error) { return result(c.propose(ctx, r)) })

@@ -24,12 +24,8 @@ func TestEveryGridMessageIsAnswered(t *testing.T) {
 	for typ := range (&core{}).routes() {
 		handled[typ.Elem().Name()] = true
 	}
-	file, err := parser.ParseFile(token.NewFileSet(), "../transport/messages_grid.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	seen := 0
-	ast.Inspect(file, func(n ast.Node) bool {
+	inspect := func(n ast.Node) bool {
 		spec, is := n.(*ast.TypeSpec)
 		if !is {
 			return true
@@ -43,7 +39,14 @@ func TestEveryGridMessageIsAnswered(t *testing.T) {
 			t.Errorf("%s is a message of the grid protocol that nobody answers", name)
 		}
 		return true
-	})
+	}
+	for _, name := range []string{"../transport/messages_grid.go", "../transport/messages_members.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, inspect)
+	}
 	if seen != len(handled) {
 		t.Errorf("%d of %d handlers are for messages of the grid protocol", seen, len(handled))
 	}

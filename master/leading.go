@@ -23,7 +23,7 @@ const (
 // leading brings what only the leader can do to the leader, wherever it is, and holds it while there is none.
 type leading struct {
 	self  event.MasterID
-	peers Peers
+	find  func(event.ReplicaID) (Peer, bool) // where a master listens
 	group leadership
 	limit time.Duration // of a request whose context has no deadline
 }
@@ -77,13 +77,12 @@ func (l *leading) attempt(ctx context.Context, e errand) error {
 	if !known {
 		return &event.Error{Kind: event.KindUnavailable, Op: e.what, Message: "no leader is known"}
 	}
-	owner := event.MasterID(leader.Owner())
-	if owner == l.self {
+	if event.MasterID(leader.Owner()) == l.self {
 		return e.local(ctx)
 	}
-	peer, listed := l.peers.Find(owner)
-	if !listed {
-		return &event.Error{Kind: event.KindUnavailable, Op: e.what, Message: fmt.Sprintf("leader %s is not in the list of peers", leader)}
+	peer, known := l.find(leader)
+	if !known {
+		return &event.Error{Kind: event.KindUnavailable, Op: e.what, Message: fmt.Sprintf("it is not known where leader %s listens", leader)}
 	}
 	if !e.safe {
 		return e.remote(ctx, peer.Grid)

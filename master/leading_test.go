@@ -41,7 +41,7 @@ func newThrone(t *testing.T, leader event.ReplicaID) (*throne, *leading) {
 		t.Fatal(err)
 	}
 	th := &throne{leader: leader}
-	return th, &leading{self: "m1", peers: peers, group: th, limit: 5 * time.Second}
+	return th, &leading{self: "m1", find: func(id event.ReplicaID) (Peer, bool) { return peers.Find(event.MasterID(id.Owner())) }, group: th, limit: 5 * time.Second}
 }
 
 func failed(kind event.Kind) error { return &event.Error{Kind: kind, Message: string(kind)} }

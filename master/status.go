@@ -83,10 +83,10 @@ func (c *core) localPeers() []transport.Peer {
 	for _, p := range c.group.Peers() {
 		address, err := c.raftAddress(p.ID)
 		if err != nil {
-			address = "" // it is not in this master's list
+			address = "" // it has not said so yet
 		}
 		peers = append(peers, transport.Peer{ID: event.MasterID(p.ID.Owner()), Address: address, Suffrage: string(p.Suffrage),
-			Leader: p.ID == leader, MatchIndex: p.MatchIndex})
+			Leader: p.ID == leader, MatchIndex: p.MatchIndex, ReplicaID: p.ID})
 	}
 	return peers
 }

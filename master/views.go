@@ -121,10 +121,3 @@ func firstSink(s *fsm.State) string {
 	}
 	return ""
 }
-
-// sameMaster tells whether the state has exactly this record of a master.
-func sameMaster(s *fsm.State, want event.MasterJoined) bool {
-	m := s.Master(want.MasterID)
-	return m != nil && m.Address == want.Address && m.Suffrage == want.Suffrage && m.HTTP == want.HTTP && m.Grid == want.Grid &&
-		m.Level == want.Level && m.ReplicaID == want.ReplicaID
-}
