@@ -31,6 +31,7 @@ type core struct {
 	book     *book
 	group    *raftgroup.Group
 	leading  *leading
+	council  *council
 	proposer *proposer
 	reads    *reads
 	agents   *agents
@@ -90,6 +91,8 @@ func (c *core) open(in surroundings) error {
 	c.leading = &leading{self: c.cfg.ID, find: c.book.Find, group: c.group, limit: c.cfg.Limits.Request}
 	slow, quick := c.openPool(), c.openPool() // replies on a connection are in order: some must not wait behind others
 	c.proposer = &proposer{leading: c.leading, group: c.group, pool: in.pool, slow: slow, beats: newBacklog(), stats: in.stats}
+	c.council = &council{founding: c.founding, group: c.group, leading: c.leading, pool: in.pool, view: c.replica.View,
+		candidates: &candidates{heard: map[event.MasterID]candidate{}}}
 	rounds := newRounds(quick)
 	c.undo.add(func() error { rounds.wait(); return nil })
 	c.reads = &reads{leading: c.leading, group: c.group, view: c.replica.View, rounds: rounds}
@@ -174,11 +177,11 @@ func (c *core) openShards() error {
 
 // staff gives the leader what it works with.
 func (c *core) staff(lead *leader, in surroundings) {
-	lead.proposer = c.proposer
+	lead.proposer, lead.council = c.proposer, c.council
 	lead.confirm = func(ctx context.Context) error { _, _, err := c.group.ReadIndex(ctx); return err }
 	lead.contacts = c.contacts
 	lead.sweep, lead.ship = c.txns.Sweep, c.shipper.Run
-	lead.members = &members{self: c.cfg.ID, book: c.book, config: c.group.Peers, view: c.replica.View, propose: lead.record,
+	lead.members = &members{self: c.cfg.ID, book: c.book, config: c.committed, view: c.replica.View, propose: lead.record,
 		log: c.cfg.Log, facts: map[event.ReplicaID]facts{}}
 }
 
@@ -211,6 +214,12 @@ func (c *core) level() uint32 {
 		return level
 	}
 	return fsm.SupportedLevel
+}
+
+// committed is the configuration behind which an event of this leader may stand.
+func (c *core) committed() []raftgroup.PeerStatus {
+	_, peers := c.group.Configuration()
+	return peers
 }
 
 // contacts is what the leader knows of the other masters.

@@ -55,6 +55,17 @@ func (c *core) routes() dispatch {
 	})
 	on(d, func(ctx context.Context, r *transport.ListNodes) (any, error) { return result(c.agents.Nodes(ctx)) })
 	on(d, func(ctx context.Context, r *transport.RaftPeers) (any, error) { return result(c.peers(ctx, r)) })
+	on(d, func(ctx context.Context, r *transport.AddMaster) (any, error) { return result(c.council.Add(ctx, r)) })
+	on(d, func(ctx context.Context, r *transport.RemoveMaster) (any, error) {
+		return result(c.council.Remove(ctx, r))
+	})
+	on(d, func(ctx context.Context, r *transport.TransferLeadership) (any, error) {
+		return result(c.council.Transfer(ctx, r))
+	})
+	on(d, func(ctx context.Context, r *transport.IsMember) (any, error) {
+		return result(c.council.IsMember(ctx, r))
+	})
+	on(d, func(ctx context.Context, r *transport.TakeSnapshot) (any, error) { return result(c.snapshot(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.AnnounceMaster) (any, error) {
 		return result(c.announced(ctx, r))
 	})

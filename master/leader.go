@@ -24,6 +24,7 @@ type leader struct {
 	proposer *proposer
 	confirm  func(ctx context.Context) error // this replica leads now
 	members  *members
+	council  *council
 	contacts func() []contact
 	sweep    func(ctx context.Context) error
 	ship     func(ctx context.Context) error

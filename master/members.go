@@ -25,7 +25,7 @@ const (
 type members struct {
 	self    event.MasterID
 	book    *book
-	config  func() []raftgroup.PeerStatus
+	config  func() []raftgroup.PeerStatus // committed
 	view    func() *fsm.State
 	propose func(ctx context.Context, body event.Body) error
 	log     *slog.Logger

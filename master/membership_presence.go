@@ -67,7 +67,7 @@ func (p *presence) announce(ctx context.Context) {
 }
 
 // announced takes another master's word and passes it on to the leader, which records it.
-func (c *core) announced(ctx context.Context, r *transport.AnnounceMaster) (ok *transport.AnnounceMasterOk, err error) {
+func (c *core) announced(ctx context.Context, r *transport.AnnounceMaster) (*transport.AnnounceMasterOk, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*greetTimeout)
 	defer cancel()
 	const op = "announce master"
@@ -76,38 +76,15 @@ func (c *core) announced(ctx context.Context, r *transport.AnnounceMaster) (ok *
 	case r.GridID != c.founding.GridID:
 		return nil, &event.Error{Kind: event.KindRefused, Op: op, Message: "this is grid " + c.founding.GridID + ", not " + r.GridID}
 	case id == c.founding.Replica: // it leads, and another master passed its word on
-		return &transport.AnnounceMasterOk{Member: c.isMember(id)}, nil
+		return &transport.AnnounceMasterOk{Member: contains(c.group.Peers(), id)}, nil
 	case r.MasterID == c.cfg.ID:
 		return nil, &event.Error{Kind: event.KindRefused, Op: op, Message: "that is my own id; two masters are started with it"}
 	}
 	if err := c.book.Hear(ctx, id, Peer{ID: r.MasterID, Raft: r.Raft, HTTP: r.HTTP, Grid: r.Grid}); err != nil {
 		return nil, &event.Error{Kind: event.KindRefused, Op: op, Message: err.Error()}
 	}
-	err = c.leading.Do(ctx, errand{
-		what: op,
-		safe: true,
-		local: func(context.Context) error {
-			ok = &transport.AnnounceMasterOk{Member: c.isMember(id)}
-			return nil
-		},
-		remote: func(ctx context.Context, address string) (err error) {
-			if r.Hops >= maxHops {
-				return passedOn(op, address)
-			}
-			next := *r
-			next.Hops++
-			ok, err = transport.Call[transport.AnnounceMasterOk](ctx, c.proposer.pool, address, &next)
-			return err
-		},
-	})
-	return ok, err
-}
-
-func (c *core) isMember(id event.ReplicaID) bool {
-	for _, p := range c.group.Peers() {
-		if p.ID == id {
-			return true
-		}
-	}
-	return false
+	next := *r
+	next.Hops++
+	return atLeader(ctx, c.leading, c.proposer.pool, leaderTask[transport.AnnounceMasterOk]{what: op, safe: true, hops: r.Hops, next: &next,
+		local: func(context.Context) (*transport.AnnounceMasterOk, error) { return c.council.Heard(id, r.Level), nil }})
 }

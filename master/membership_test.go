@@ -118,3 +118,36 @@ func TestAWrongWordCutsNobodyOff(t *testing.T) {
 		t.Errorf("it is now looked for at %+v", p)
 	}
 }
+
+// TestTransferAndSnapshotFromAnyMaster asks a follower for what the leader does.
+func TestTransferAndSnapshotFromAnyMaster(t *testing.T) {
+	c := newCluster(t, nil)
+	c.start(c.ids()...)
+	leader, followers := c.leader()
+	must[transport.ListAgentsOk](c, followers[0], &transport.ListAgents{}) // both follow
+	must[transport.ListAgentsOk](c, followers[1], &transport.ListAgents{})
+	ok := must[transport.TransferLeadershipOk](c, followers[1], &transport.TransferLeadership{To: followers[0]})
+	if ok.Leader != followers[0] || ok.Term == 0 {
+		t.Errorf("handed over: %+v, want to %s", ok, followers[0])
+	}
+	if again := must[transport.TransferLeadershipOk](c, leader, &transport.TransferLeadership{To: followers[0]}); *again != *ok {
+		t.Errorf("handed over again: %+v, was %+v", again, ok)
+	}
+	if any := must[transport.TransferLeadershipOk](c, leader, &transport.TransferLeadership{}); any.Leader == followers[0] {
+		t.Errorf("handed over to whoever: %+v", any)
+	}
+	_, err := ask[transport.TransferLeadershipOk](c, leader, &transport.TransferLeadership{To: "nobody"})
+	wantKind(t, err, event.KindNotFound)
+
+	for _, on := range append(followers, leader) {
+		if ok := must[transport.TakeSnapshotOk](c, leader, &transport.TakeSnapshot{MasterID: on}); ok.MasterID != on || ok.Seq == 0 || ok.Index == 0 {
+			t.Errorf("snapshot on %s: %+v", on, ok)
+		}
+	}
+	now, _ := c.leader()
+	if ok := must[transport.TakeSnapshotOk](c, followers[0], &transport.TakeSnapshot{}); ok.MasterID != now {
+		t.Errorf("snapshot on the leader %s: %+v", now, ok)
+	}
+	_, err = ask[transport.TakeSnapshotOk](c, leader, &transport.TakeSnapshot{MasterID: "nobody"})
+	wantKind(t, err, event.KindNotFound)
+}

@@ -51,16 +51,18 @@ func micros(t time.Time) int64 {
 	return t.UnixMicro()
 }
 
-// watchMasters looks at the contact with the other masters every period, records what changed, and introduces those whose
-// record is missing or out of date.
+// watchMasters looks at the contact with the other masters every period, records what changed, and looks after the
+// configuration: its records, its learners, and members that are gone for good.
 func (o *office) watchMasters(ctx context.Context) error {
 	tick := time.NewTicker(o.cfg.Limits.Check)
 	defer tick.Stop()
 	reach := &reach{limits: o.cfg.Limits}
 	for {
+		changed := o.council.changed.Changed()
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-changed:
 		case <-tick.C:
 		}
 		for _, body := range reach.Look(time.Now(), o.contacts()) {
@@ -72,5 +74,6 @@ func (o *office) watchMasters(ctx context.Context) error {
 		if err := o.members.Introduce(ctx); err != nil && ctx.Err() == nil {
 			o.log.Warn("masters not introduced", "err", err)
 		}
+		o.council.Tend(ctx, reach.grace, o.log)
 	}
 }

@@ -69,31 +69,6 @@ func showStatus(w io.Writer, st *transport.ClusterStatus) {
 	showPeers(w, st.Masters)
 }
 
-func showPeers(w io.Writer, peers []transport.Peer) {
-	var lines [][]any
-	for _, p := range peers {
-		role := "follower"
-		if p.Leader {
-			role = "leader"
-		}
-		lines = append(lines, []any{p.ID, p.Address, p.Suffrage, role, p.MatchIndex})
-	}
-	rows(w, []any{"MASTER", "RAFT", "SUFFRAGE", "ROLE", "MATCH INDEX"}, lines)
-}
-
-func raftCommand(out *printer) *cli.Command {
-	return &cli.Command{Name: "raft", Usage: "the masters' replication", Subcommands: []*cli.Command{{
-		Name: "peers", Usage: "the masters and how far each has the log",
-		Action: withSession(0, func(_ *cli.Context, s *session) error {
-			r, err := ask[transport.RaftPeersOk](s, &transport.RaftPeers{})
-			if err != nil {
-				return err
-			}
-			return out.show(r.Peers, func(w io.Writer) { showPeers(w, r.Peers) })
-		}),
-	}}}
-}
-
 func agentsCommand(out *printer) *cli.Command {
 	list := &cli.Command{
 		Name: "list", Usage: "all agents",

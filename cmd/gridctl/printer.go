@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,4 +95,23 @@ func dash[T ~string](s T) string {
 		return "-"
 	}
 	return string(s)
+}
+
+// confirm asks a person before something destructive. Where nobody can answer, or programs read the outcome, it is refused:
+// they say --yes.
+func (p *printer) confirm(in io.Reader, question string) error {
+	refused := &event.Error{Kind: event.KindRefused, Message: "not confirmed; say yes, or give --yes"}
+	if p.json() || in == nil {
+		return refused
+	}
+	fmt.Fprintf(p.errw, "%s [y/N] ", question)
+	answer, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return refused
 }
