@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"iter"
 	"slices"
-	"strconv"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/fsm/shardmap"
@@ -149,16 +148,6 @@ func (s *State) Setting(key string) (value string, version uint64) {
 		return v.Value, v.Version
 	}
 	return "", 0
-}
-
-// DeadMasterSeconds is SettingMastersDead as it is in force.
-func (s *State) DeadMasterSeconds() uint64 {
-	value, _ := s.Setting(SettingMastersDead)
-	n, err := strconv.ParseUint(value, 10, 64)
-	if err != nil {
-		return bounds[SettingMastersDead].standard
-	}
-	return n
 }
 
 // AssociationType is the number of a name; false: it has none yet.

@@ -98,7 +98,7 @@ var handlers = map[event.Type]handler{
 
 	event.TypeMasterJoined:       on(decideMasterJoined, evolveMasterJoined),
 	event.TypeMasterLeft:         health(on(decideMasterLeft, evolveMasterLeft)),
-	event.TypeReplicaReaddressed: on(decideReplicaReaddressed, evolveReplicaReaddressed),
+	event.TypeReplicaReaddressed: since(ReaddressLevel, on(decideReplicaReaddressed, evolveReplicaReaddressed)),
 	event.TypeLeaderElected:      on(decideLeaderElected, evolveLeaderElected),
 	event.TypeMasterUnreachable:  health(on(decideMasterUnreachable, evolveMasterUnreachable)),
 	event.TypeMasterRecovered:    health(on(decideMasterRecovered, evolveMasterRecovered)),

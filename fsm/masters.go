@@ -6,6 +6,13 @@ import (
 
 const maxMasters = 64 // voters, learners and those about to leave
 
+// ReaddressLevel is the level from which a master's move is an event of its own; below it, the master joins again.
+const ReaddressLevel = 2
+
+// SettingMastersDead is how long a master may be out of reach before the leader removes it, as Go writes durations ("24h");
+// not set, or 0: for ever. The state machine does not obey it, the leader does.
+const SettingMastersDead = "masters.dead_after"
+
 func decideIncarnationStarted(s *State, _ *event.Command, b event.IncarnationStarted) verdict {
 	const op = "start incarnation"
 	switch {

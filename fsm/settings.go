@@ -14,8 +14,6 @@ const (
 	SettingRequestsKeep = "requests.keep_seconds"
 	// SettingFeedQuota is what the outbox may hold: MiB.
 	SettingFeedQuota = "feed.quota_mb"
-	// SettingMastersDead is how long a master may be out of reach before the leader removes it: seconds; 0 is never.
-	SettingMastersDead = "masters.dead_after"
 )
 
 const (
@@ -34,7 +32,6 @@ var bounds = map[string]bound{
 	SettingRequestsMax:  {1 << 20, 16, 1 << 22},
 	SettingRequestsKeep: {600, 60, 86_400},
 	SettingFeedQuota:    {8 << 10, 1, 1 << 24},
-	SettingMastersDead:  {0, 0, 366 * 86_400},
 }
 
 // limits are the settings above, read once, and a bound that tests lower.

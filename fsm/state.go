@@ -10,8 +10,8 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/shardmap"
 )
 
-// SupportedLevel is the highest level (safety S13) of which this binary knows all rules. Level 2 brought state_checked and
-// clock_skew, and the last check into the history.
+// SupportedLevel is the highest level (safety S13) of which this binary knows all rules. Level 2 brought state_checked,
+// clock_skew and replica_readdressed, and the last check into the history.
 const SupportedLevel = 2
 
 // The sections of a state.

@@ -138,6 +138,8 @@ func changeOf(s *fsm.State, want event.MasterJoined) event.Body {
 	switch {
 	case m == nil || m.ReplicaID != want.ReplicaID || m.Suffrage != want.Suffrage || m.Level != want.Level:
 		return want
+	case peerOf(*m) != (Peer{ID: m.ID, Raft: want.Address, HTTP: want.HTTP, Grid: want.Grid}) && s.Level() < fsm.ReaddressLevel:
+		return want
 	case m.Address != want.Address || m.HTTP != want.HTTP || m.Grid != want.Grid:
 		return event.ReplicaReaddressed{ShardID: event.MastersGroup, ReplicaID: m.ReplicaID, OldAddress: m.Address,
 			Address: want.Address, HTTP: want.HTTP, Grid: want.Grid}

@@ -217,9 +217,23 @@ func (c *council) Tend(ctx context.Context, grace time.Time, log *slog.Logger) {
 	c.changed.Broadcast()
 }
 
-// deadAfter is the replicated setting; 0: off.
+// deadAfter is the replicated setting; 0: off. What does not read as a duration was refused before the log.
 func deadAfter(s *fsm.State) time.Duration {
-	return time.Duration(s.DeadMasterSeconds()) * time.Second
+	value, _ := s.Setting(fsm.SettingMastersDead)
+	d, err := time.ParseDuration(value)
+	if err != nil {
+		return 0
+	}
+	return d
+}
+
+// checkDeadAfter refuses a value of the setting that means nothing, or would remove a master that is only restarted.
+func checkDeadAfter(value string) error {
+	if d, err := time.ParseDuration(value); err == nil && (d == 0 || d >= minDeadAfter) {
+		return nil
+	}
+	return &event.Error{Kind: event.KindInvalid, Op: "change setting",
+		Message: fmt.Sprintf("%s is %q: want 0 (never), or a duration of at least %s, such as 24h", fsm.SettingMastersDead, value, minDeadAfter)}
 }
 
 // IsMember answers a master that has lost touch: it leaves for good when it was removed.

@@ -16,6 +16,8 @@ const (
 	safeVoters = 3
 	// promoteAfter is how long a learner must have been within 100 entries of the leader (safety S14).
 	promoteAfter = 5 * time.Second
+	// minDeadAfter is longer than a machine takes to start again.
+	minDeadAfter = 10 * time.Minute
 	// contactWindow is how recent the contact with a master must be for it to count as answering.
 	contactWindow = time.Second
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/master/feed"
 	"github.com/sutra-grid/sutra-grid/transport"
@@ -43,6 +44,11 @@ func (c *core) propose(ctx context.Context, r *transport.Propose) (*transport.Pr
 	body, err := event.DecodeBody(r.Type, r.Body)
 	if err != nil {
 		return nil, asError(op, err)
+	}
+	if change, is := body.(event.SettingChanged); is && change.Key == fsm.SettingMastersDead {
+		if err := checkDeadAfter(change.Value); err != nil {
+			return nil, err
+		}
 	}
 	answer, err := accepted(c.proposer.Propose(ctx, event.Command{RequestID: r.RequestID, Issued: r.Issued, Actor: r.Actor, Type: r.Type, Body: body}))
 	if err != nil {
