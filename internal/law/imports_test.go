@@ -94,6 +94,14 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/shardmap", "the shards of a transaction"},
 		{"transport", "prepare and finish"},
 	},
+	"master/offline": {
+		{"fsm", "rebuilding the state"},
+		{"fsm/event", "events and errors"},
+		{"internal/datadir", "holding the directory"},
+		{"internal/raftgroup", "the log and the snapshots"},
+		{"master/disk", "the form of the directory"},
+		{"master/feed", "the recorded events"},
+	},
 	"master/gateway": {
 		{"client", "routing, fan-out, merge"},
 		{"fsm", "the local map"},

@@ -82,6 +82,14 @@ func (i *Inspection) Vote() (v Vote, err error) {
 	return v, err
 }
 
+// First is the first entry of the log; 0: it is empty.
+func (i *Inspection) First() uint64 {
+	if len(i.segments) == 0 {
+		return 0
+	}
+	return i.segments[0].MinIndex
+}
+
 // Log walks the log in order, from entry first to entry last; 0 means its beginning or its end. Damage takes the place of
 // what it destroyed and does not end the walk. What a step gives is valid until the next. Memory is that of the largest
 // entry.
