@@ -4,6 +4,7 @@ CMDS := gridmaster gridagent gridnode gridctl
 DATA ?= dev-data
 FUZZTIME ?= 2m
 LOSSES ?= 1000
+HOURS ?= 2
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./master/txn/... ./client/...
 
 .PHONY: all build run test race check fuzz e2e sim clean
@@ -39,8 +40,8 @@ fuzz: ## 2 minutes of each fuzz target, or FUZZTIME
 e2e: ## kills under a full import, and the bars for fail-over, with real processes
 	GRID_E2E_BARS=1 GRID_E2E_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 15m -v ./internal/e2e
 
-sim: ## LOSSES leaders taken away under load, in virtual time; SEED=n begins with that seed
-	GRID_SIM_LOSSES=$(LOSSES) GRID_SIM_SEED=$(SEED) go test -count=1 -timeout 60m -v -run TestLosses ./internal/sim
+sim: ## LOSSES leaders taken away under load and HOURS with little, in virtual time; SEED=n begins with that seed
+	GRID_SIM_LOSSES=$(LOSSES) GRID_SIM_HOURS=$(HOURS) GRID_SIM_SEED=$(SEED) go test -count=1 -timeout 90m -v -run 'TestLosses|TestHours' ./internal/sim
 
 clean:
 	rm -rf $(BIN) $(DATA)

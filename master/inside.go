@@ -22,6 +22,9 @@ func (m *Master) Leader() (id event.MasterID, term uint64, ok bool) {
 // LeaderChanged is closed when the answer of Leader may have changed since the call.
 func (m *Master) LeaderChanged() <-chan struct{} { return m.core.group.LeaderChanged() }
 
+// Oldest is the first event that this master's outbox still has; behind a snapshot from the leader it has none that all sinks hold.
+func (m *Master) Oldest() uint64 { return m.core.replica.outbox.First() }
+
 // Abort is Close as a crash would have it: leadership is handed to nobody, and what the outbox has not flushed is lost. The log,
 // the votes and the snapshots are as they were: each is synced before anything depends on it. Cut this master off first, or its
 // peers hear its end.

@@ -139,7 +139,7 @@ func TestDisksThatForgetAreCaught(t *testing.T) {
 		r.load = r.startLoad()
 		defer r.load.close()
 		outage := func(between func(dir, copy string)) {
-			time.Sleep(3 * time.Second)
+			time.Sleep(2 * time.Second)
 			resume := r.load.pause()
 			for _, id := range r.ids {
 				r.crash(id)
@@ -166,7 +166,7 @@ func TestDisksThatForgetAreCaught(t *testing.T) {
 			must(os.RemoveAll(dir))
 			must(os.Rename(copy, dir))
 		})
-		time.Sleep(5 * time.Second)
+		time.Sleep(2 * time.Second)
 		if len(r.broken()) == 0 {
 			r.settle()
 		}

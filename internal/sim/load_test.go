@@ -107,7 +107,7 @@ func (c *client) run(next func(ctx context.Context)) {
 		next(ctx)
 		cancel()
 		<-c.slots
-		think := time.NewTimer(time.Duration(20+c.rand.IntN(160)) * time.Millisecond)
+		think := time.NewTimer(time.Duration((20+c.rand.IntN(160))*max(1, c.w.pace)) * time.Millisecond)
 		select {
 		case <-think.C:
 		case <-c.ctx.Done():

@@ -25,50 +25,74 @@ func (s step) String() string {
 type fault struct {
 	name   string
 	leader bool // another leader must follow
+	long   bool // lasts long enough for the log behind it to be cut
 	do     func(w *world, leader event.MasterID, r *rand.Rand)
 }
 
 // faults are what a plan draws from.
 var faults = []fault{
-	{"kill the leader", true, func(w *world, l event.MasterID, _ *rand.Rand) { w.crash(l) }},
-	{"cut the leader's power", true, func(w *world, l event.MasterID, _ *rand.Rand) {
+	{"kill the leader", true, false, func(w *world, l event.MasterID, _ *rand.Rand) { w.crash(l) }},
+	{"cut the leader's power", true, false, func(w *world, l event.MasterID, _ *rand.Rand) {
 		w.isolate(l, w.hosts)
 		w.crash(l)
 	}},
-	{"isolate the leader from the masters", true, func(w *world, l event.MasterID, _ *rand.Rand) { w.isolate(l, w.masterHosts()) }},
-	{"isolate the leader from everybody", true, func(w *world, l event.MasterID, _ *rand.Rand) { w.isolate(l, w.hosts) }},
-	{"let nothing out of the leader", true, func(w *world, l event.MasterID, _ *rand.Rand) { w.cut([]string{string(l)}, w.masterHosts()) }},
-	{"let nothing in to the leader", true, func(w *world, l event.MasterID, _ *rand.Rand) { w.cut(w.masterHosts(), []string{string(l)}) }},
-	{"leave the leader with a minority", true, func(w *world, l event.MasterID, r *rand.Rand) { w.minority(l, r) }},
-	{"reset the leader's connections", true, func(w *world, l event.MasterID, _ *rand.Rand) { w.refuse(string(l)) }},
-	{"kill the leader and a minority of the others", true, func(w *world, l event.MasterID, r *rand.Rand) {
+	{"isolate the leader from the masters", true, false, func(w *world, l event.MasterID, _ *rand.Rand) { w.isolate(l, w.masterHosts()) }},
+	{"isolate the leader from everybody", true, false, func(w *world, l event.MasterID, _ *rand.Rand) { w.isolate(l, w.hosts) }},
+	{"let nothing out of the leader", true, false, func(w *world, l event.MasterID, _ *rand.Rand) { w.cut([]string{string(l)}, w.masterHosts()) }},
+	{"let nothing in to the leader", true, false, func(w *world, l event.MasterID, _ *rand.Rand) { w.cut(w.masterHosts(), []string{string(l)}) }},
+	{"leave the leader with a minority", true, false, func(w *world, l event.MasterID, r *rand.Rand) { w.minority(l, r) }},
+	{"reset the leader's connections", true, false, func(w *world, l event.MasterID, _ *rand.Rand) { w.refuse(string(l)) }},
+	{"kill the leader and a minority of the others", true, false, func(w *world, l event.MasterID, r *rand.Rand) {
 		w.crash(l)
 		for _, id := range w.some(len(w.ids)/2-1, l, r) {
 			w.crash(id)
 		}
 	}},
-	{"kill the leader while event storage is away", true, func(w *world, l event.MasterID, _ *rand.Rand) {
+	{"kill the leader while event storage is away", true, false, func(w *world, l event.MasterID, _ *rand.Rand) {
 		w.isolate(eventsHost, w.hosts)
 		w.crash(l)
 	}},
-	{"kill the leader on slow links", true, func(w *world, l event.MasterID, r *rand.Rand) {
+	{"kill the leader on slow links", true, false, func(w *world, l event.MasterID, r *rand.Rand) {
 		w.slow(r)
 		w.crash(l)
 	}},
-	{"kill all masters at once", true, func(w *world, _ event.MasterID, _ *rand.Rand) {
+	{"kill the leader, and its successor while it comes back", true, false, func(w *world, l event.MasterID, _ *rand.Rand) {
+		_, term := w.tap.leader()
+		w.crash(l)
+		if next, _, err := w.leader(term); err == nil {
+			w.start(l)
+			w.crash(next)
+		}
+	}},
+	{"let the leader's links flap", true, false, func(w *world, l event.MasterID, r *rand.Rand) {
+		_, term := w.tap.leader()
+		for _, now := w.tap.leader(); now == term; _, now = w.tap.leader() {
+			w.isolate(l, w.masterHosts())
+			time.Sleep(time.Duration(50+r.IntN(400)) * time.Millisecond)
+			w.heal()
+			time.Sleep(time.Duration(r.IntN(100)) * time.Millisecond)
+		}
+	}},
+	{"kill all masters at once", true, false, func(w *world, _ event.MasterID, _ *rand.Rand) {
 		for _, id := range w.ids {
 			w.crash(id)
 		}
 		w.restart()
 	}},
-	{"kill a follower", false, func(w *world, l event.MasterID, r *rand.Rand) { w.crash(w.some(1, l, r)[0]) }},
-	{"isolate a follower", false, func(w *world, l event.MasterID, r *rand.Rand) { w.isolate(string(w.some(1, l, r)[0]), w.hosts) }},
-	{"slow links", false, func(w *world, _ event.MasterID, r *rand.Rand) { w.slow(r) }},
-	{"restart event storage", false, func(w *world, _ event.MasterID, _ *rand.Rand) {
+	{"kill a follower", false, false, func(w *world, l event.MasterID, r *rand.Rand) { w.crash(w.some(1, l, r)[0]) }},
+	{"isolate a follower", false, false, func(w *world, l event.MasterID, r *rand.Rand) { w.isolate(w.some(1, l, r)[0], w.hosts) }},
+	{"kill a follower for long", false, true, func(w *world, l event.MasterID, r *rand.Rand) { w.crash(w.some(1, l, r)[0]) }},
+	{"isolate a follower for long", false, true, func(w *world, l event.MasterID, r *rand.Rand) { w.isolate(w.some(1, l, r)[0], w.hosts) }},
+	{"slow links", false, false, func(w *world, _ event.MasterID, r *rand.Rand) { w.slow(r) }},
+	{"restart an agent", false, false, func(w *world, _ event.MasterID, r *rand.Rand) { w.homesteads[r.IntN(agents)].reopen() }},
+	{"restart event storage", false, false, func(w *world, _ event.MasterID, _ *rand.Rand) {
 		w.stopEvents()
 		w.startEvents()
 	}},
 }
+
+// manyLosses is what a plan has that is long enough for faults that last.
+const manyLosses = 20
 
 // plan is the steps of a run that takes the leader away so many times. Every sixth step or so leaves it alone.
 func plan(seed uint64, losses int) []step {
@@ -77,7 +101,7 @@ func plan(seed uint64, losses int) []step {
 	for _, f := range faults {
 		if f.leader {
 			with = append(with, f)
-		} else {
+		} else if !f.long || losses >= manyLosses {
 			without = append(without, f)
 		}
 	}
@@ -90,6 +114,9 @@ func plan(seed uint64, losses int) []step {
 			losses--
 		}
 		s.hold = time.Duration(100+r.IntN(1500)) * time.Millisecond
+		if s.fault.long {
+			s.hold += 40 * time.Second // a snapshot is due every 15 to 30 s
+		}
 		s.rest = time.Duration(100+r.IntN(1200)) * time.Millisecond
 		steps = append(steps, s)
 	}

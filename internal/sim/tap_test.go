@@ -21,6 +21,7 @@ type tap struct {
 	led   map[uint64]event.MasterID // guarded by mu; term -> who began to lead in it
 	last  uint64                    // guarded by mu; the highest term of led
 	twice []string                  // guarded by mu; terms with two leaders
+	sent  int                       // guarded by mu; snapshots that a leader sent and a follower installed
 	wake  chan struct{}             // guarded by mu; closed when led changes
 }
 
@@ -70,6 +71,9 @@ func (h tapHandler) Handle(_ context.Context, r slog.Record) error {
 	if r.Message == "leading" && group == "masters" {
 		h.ledLocked(event.MasterID(h.host), term)
 	}
+	if strings.Contains(r.Message, "Installed remote snapshot") {
+		h.sent++
+	}
 	if len(h.lines) < tapLines {
 		h.lines = append(h.lines, b.String())
 		return nil
@@ -108,6 +112,13 @@ func (t *tap) twoLeaders() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return append([]string(nil), t.twice...)
+}
+
+// installed is how many snapshots were sent and installed.
+func (t *tap) installed() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sent
 }
 
 // tail is the last lines of all logs.

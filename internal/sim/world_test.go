@@ -49,6 +49,8 @@ type world struct {
 	up     map[event.MasterID]*member // guarded by mu
 	feed   *storagenode.Node          // guarded by mu; nil while event storage is down
 
+	homesteads []*homestead
+
 	ledger  *ledger
 	reads   atomic.Int64 // linearizable reads that were checked
 	states  *states
@@ -67,7 +69,9 @@ type member struct {
 type scenario struct {
 	seed    uint64
 	masters int
-	losses  int // of the leader
+	losses  int    // of the leader
+	steps   []step // nil: those that follow from the seed
+	pace    int    // clients think so many times longer; 0: once
 
 	machine func(id event.MasterID, real raftgroup.FSM) raftgroup.FSM // a broken state machine; nil: the real one
 	front   func(w *world) (addrs []string, end func())               // what clients call instead of the masters; nil: nothing
@@ -93,10 +97,14 @@ func newWorld(t *testing.T, s scenario) *world {
 	for i := range clients {
 		w.hosts = append(w.hosts, clientHost(i))
 	}
+	for i := range agents {
+		w.hosts = append(w.hosts, agentHost(i))
+	}
 	w.heal()
 	w.pool = transport.NewPool(transport.PoolConfig{Network: w.net.Host("checker")})
 	w.startEvents()
 	w.start(w.ids...)
+	w.startAgents()
 	return w
 }
 
@@ -165,7 +173,7 @@ func (w *world) config(id event.MasterID) master.Config {
 	cfg.EventSink = eventsHost + ":50052"
 	cfg.Replicas = 5 // more than there are nodes: no shards are made
 	cfg.Raft.SegmentBytes = 256 << 10
-	cfg.Raft.SnapshotThreshold, cfg.Raft.TrailingLogs = 300, 128 // so that snapshots are taken, sent and restored in every run
+	cfg.Raft.SnapshotThreshold, cfg.Raft.TrailingLogs = 120, 40 // so that snapshots are taken, sent and restored in every run
 	cfg.Log = slog.New(w.tap.of(string(id)))
 	if w.machine != nil {
 		cfg.Machine = func(real raftgroup.FSM) raftgroup.FSM { return w.machine(id, real) }
@@ -310,6 +318,9 @@ func (w *world) stopEvents() {
 // close ends everything.
 func (w *world) close() {
 	w.heal()
+	for _, h := range w.homesteads {
+		h.close()
+	}
 	for _, id := range w.ids {
 		w.crash(id)
 	}
