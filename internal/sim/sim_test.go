@@ -131,10 +131,7 @@ func (r *run) take(s step) error {
 func (r *run) settle() {
 	resume := r.load.pause()
 	defer resume()
-	through := r.ledger.told()
-	for _, id := range r.running() {
-		through = max(through, r.member(id).View().Seq())
-	}
+	through := r.newest()
 	complete := slices.SortedStableFunc(slices.Values(r.running()), func(a, b event.MasterID) int {
 		return cmp.Compare(r.member(a).Oldest(), r.member(b).Oldest())
 	})
@@ -155,17 +152,28 @@ func (r *run) settle() {
 	}
 }
 
-// autopsy says what else can be said when a promise was broken: what one replica's feed shows of the claims.
+// newest is the last event of all: while no command is under way, everything acknowledged is at or before it.
+func (r *run) newest() uint64 {
+	seq := r.ledger.told()
+	for _, id := range r.running() {
+		seq = max(seq, r.member(id).View().Seq())
+	}
+	return seq
+}
+
+// autopsy says what else can be said when a promise was broken: what one replica's feed, read whole, shows of the claims.
 func (r *run) autopsy() {
 	resume := r.load.pause()
 	defer resume()
+	through := r.newest()
 	for _, id := range r.running() {
-		if r.readFeed(id, r.member(id).View().Seq()) == nil {
-			break // the others are not needed
+		if r.readFeed(id, through) != nil {
+			continue // another one may be able to tell
 		}
-	}
-	for _, err := range r.ledger.check() {
-		r.fault(err)
+		for _, err := range r.ledger.check() {
+			r.fault(err)
+		}
+		return
 	}
 }
 
