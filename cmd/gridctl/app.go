@@ -48,12 +48,12 @@ func newApp(out *printer) *cli.App {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "master", Aliases: []string{"m"}, EnvVars: []string{"GRID_MASTERS"},
 				Usage: "grid addresses of the masters, `HOST:PORT,…` (default: the context that gridctl dev writes, else localhost:7002)"},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: formatTable, EnvVars: []string{"GRID_OUTPUT"}, Usage: "table or json"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: formatTable, EnvVars: []string{"GRID_OUTPUT"}, Usage: "table, json or yaml"},
 			&cli.DurationFlag{Name: "timeout", Value: defaultTimeout, EnvVars: []string{"GRID_TIMEOUT"}, Usage: "give up after this long"},
 		},
 		Before: func(c *cli.Context) error { return out.setFormat(c.String("output")) },
 		Commands: []*cli.Command{
-			dev.Command(), statusCommand(out), agentsCommand(out), nodesCommand(out), shardsCommand(out), raftCommand(out),
+			dev.Command(), statusCommand(out), agentsCommand(out), nodesCommand(out), shardsCommand(out), raftCommand(out), snapshotCommand(out),
 			importCommand(out), getCommand(out), putCommand(out), linkCommand(out), neighborsCommand(out), pathCommand(out),
 			eventsCommand(out),
 		},

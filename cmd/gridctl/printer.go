@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"gopkg.in/yaml.v3"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
@@ -17,6 +18,7 @@ import (
 const (
 	formatTable = "table"
 	formatJSON  = "json"
+	formatYAML  = "yaml"
 )
 
 // printer is where every command's outcome goes: tables for people, JSON for programs.
@@ -26,8 +28,8 @@ type printer struct {
 }
 
 func (p *printer) setFormat(f string) error {
-	if f != formatTable && f != formatJSON {
-		return usagef("--output %q: want table or json", f)
+	if f != formatTable && f != formatJSON && f != formatYAML {
+		return usagef("--output %q: want table, json or yaml", f)
 	}
 	p.format = f
 	return nil
@@ -35,9 +37,13 @@ func (p *printer) setFormat(f string) error {
 
 func (p *printer) json() bool { return p.format == formatJSON }
 
-// show prints v as JSON, or calls people for a terminal.
+// show prints v as JSON or YAML, or calls people for a terminal.
 func (p *printer) show(v any, people func(w io.Writer)) error {
-	if !p.json() {
+	switch p.format {
+	case formatYAML:
+		return p.yaml(v)
+	case formatJSON:
+	default:
 		people(p.w)
 		return nil
 	}
@@ -45,6 +51,46 @@ func (p *printer) show(v any, people func(w io.Writer)) error {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
+}
+
+// yaml prints v as it is in JSON: a JSON text is a YAML text of another style.
+func (p *printer) yaml(v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return err
+	}
+	plainYAML(&doc)
+	enc := yaml.NewEncoder(p.w)
+	enc.SetIndent(2)
+	return errors.Join(enc.Encode(&doc), enc.Close())
+}
+
+func plainYAML(n *yaml.Node) {
+	n.Style = 0
+	for _, below := range n.Content {
+		plainYAML(below)
+	}
+}
+
+// each prints one of many: a line for people, a JSON object a line or a YAML document for programs.
+func (p *printer) each(v any, line string) error {
+	switch p.format {
+	case formatYAML:
+		if _, err := io.WriteString(p.w, "---\n"); err != nil {
+			return err
+		}
+		return p.yaml(v)
+	case formatJSON:
+		enc := json.NewEncoder(p.w)
+		enc.SetEscapeHTML(false)
+		return enc.Encode(v)
+	}
+	_, err := fmt.Fprintln(p.w, line)
+	return err
 }
 
 // fail prints the one line of an error, and for programs the same as JSON, and gives the exit status.

@@ -14,6 +14,7 @@ import (
 func raftCommand(out *printer) *cli.Command {
 	return &cli.Command{Name: "raft", Usage: "the masters' replication", Subcommands: []*cli.Command{
 		raftPeers(out), raftAdd(out), raftRemove(out), raftTransfer(out), raftSnapshot(out),
+		raftLogs(out), raftState(out), raftReplay(out), raftBisect(out),
 	}}
 }
 

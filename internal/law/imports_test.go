@@ -136,6 +136,8 @@ var edges = map[string][]struct{ target, reason string }{
 		{"cmd/gridctl/dev", "a command of its own"},
 		{"fsm/event", "ids, events and errors"},
 		{"fsm/shardmap", "locate"},
+		{"internal/raftgroup", "entries of a stopped master's log"},
+		{"master/offline", "a stopped master's directory"},
 		{"transport", "messages"},
 	},
 	"cmd/gridctl/dev": {

@@ -28,9 +28,9 @@ type Snapshot struct {
 
 // Section is how much of a snapshot one kind of object takes.
 type Section struct {
-	Name    string
-	Objects int
-	Bytes   int
+	Name    string `json:"name"`
+	Objects int    `json:"objects"`
+	Bytes   int    `json:"bytes"`
 }
 
 // ReadSnapshot reads a snapshot, given as its folder or as the file with its content. Every checksum, both digests and the
