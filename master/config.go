@@ -21,6 +21,7 @@ type Config struct {
 	Dir       string // data directory
 	Peers     Peers  // all masters, this one included
 	Bootstrap bool   // an empty directory may form a new grid with the peers
+	Join      bool   // an empty directory may join the grid that the peers belong to
 
 	Shards    uint32 // of a new grid; what a grid has, it keeps
 	Replicas  uint32 // per shard, 1, 3 or 5
@@ -92,7 +93,7 @@ func DefaultConfig() Config {
 
 // Validate reports all problems at once, with value and bound.
 func (c *Config) Validate() error {
-	faults := c.Peers.validate()
+	faults := c.Peers.validate(c.Bootstrap)
 	check := func(ok bool, format string, args ...any) {
 		if !ok {
 			faults = append(faults, fmt.Errorf(format, args...))
@@ -103,6 +104,8 @@ func (c *Config) Validate() error {
 		_, listed := c.Peers.Find(c.ID)
 		check(listed, "id: %s is not in the list of peers (%s)", c.ID, c.Peers)
 	}
+	check(!c.Bootstrap || !c.Join, "bootstrap, join: both given; want --bootstrap to form a new grid, or --join to become part of one")
+	check(!c.Join || len(c.Peers) > 1, "peers: %s; want this master and at least one member of the grid it joins", c.Peers)
 	check(c.Dir != "", "data: empty; want the data directory")
 	check(c.Shards >= 1 && c.Shards <= shardmap.MaxShards, "shards: %d; want 1 to %d", c.Shards, shardmap.MaxShards)
 	check(c.Replicas == 1 || c.Replicas == 3 || c.Replicas == 5, "replicas: %d; want 1, 3 or 5", c.Replicas)

@@ -32,6 +32,7 @@ type core struct {
 	group    *raftgroup.Group
 	leading  *leading
 	council  *council
+	presence *presence
 	proposer *proposer
 	reads    *reads
 	agents   *agents
@@ -45,13 +46,14 @@ type core struct {
 
 // surroundings is what a core stands in.
 type surroundings struct {
-	dir      *datadir.Dir
-	founding Founding
-	raft     net.Listener // connections with the raft preface
-	pool     *transport.Pool
-	stats    *stats
-	fatal    func(error)
-	aborted  func() bool // the end is a crash
+	dir       *datadir.Dir
+	founding  Founding
+	formation *formation
+	raft      net.Listener // connections with the raft preface
+	pool      *transport.Pool
+	stats     *stats
+	fatal     func(error)
+	aborted   func() bool // the end is a crash
 }
 
 // openCore assembles a master on the stores that formation made.
@@ -107,7 +109,7 @@ func (c *core) open(in surroundings) error {
 	c.table = c.routes()
 	c.staff(lead, in)
 	close(ready)
-	c.appear(in.pool)
+	c.appear(in)
 	return nil
 }
 
@@ -183,21 +185,6 @@ func (c *core) staff(lead *leader, in surroundings) {
 	lead.sweep, lead.ship = c.txns.Sweep, c.shipper.Run
 	lead.members = &members{self: c.cfg.ID, book: c.book, config: c.committed, view: c.replica.View, propose: lead.record,
 		log: c.cfg.Log, facts: map[event.ReplicaID]facts{}}
-}
-
-// appear starts to keep this master known to the others.
-func (c *core) appear(pool *transport.Pool) {
-	p := &presence{founding: c.founding, book: c.book, view: c.replica.View, group: c.group,
-		send: func(ctx context.Context, address string, a *transport.AnnounceMaster) (*transport.AnnounceMasterOk, error) {
-			return transport.Call[transport.AnnounceMasterOk](ctx, pool, address, a)
-		}}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.Run(ctx)
-	}()
-	c.undo.add(func() error { cancel(); <-done; return nil })
 }
 
 func (c *core) raftAddress(id event.ReplicaID) (string, error) {

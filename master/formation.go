@@ -33,6 +33,7 @@ type formation struct {
 	self  Peer
 	peers Peers
 	boot  bool
+	join  bool
 	dir   *datadir.Dir
 	greet greetFunc
 	build func(Founding) error // makes the stores; may be called again after a crash
@@ -48,12 +49,14 @@ type Founding struct {
 	Replica     event.ReplicaID // this master's
 	GridID      string
 	Incarnation event.Incarnation
-	Servers     []event.ReplicaID // the first voters, ordered
+	Servers     []event.ReplicaID // the first voters, ordered; empty for a master that joined
+	Join        bool              // this master joined a grid that existed
+	Admitted    bool              // it has been a member: it formed the grid, or was seen on record
 }
 
 func newFormation(cfg Config, dir *datadir.Dir) (*formation, error) {
 	self, _ := cfg.Peers.Find(cfg.ID)
-	f := &formation{self: self, peers: cfg.Peers, boot: cfg.Bootstrap, dir: dir, fault: cfg.fault, log: cfg.Log}
+	f := &formation{self: self, peers: cfg.Peers, boot: cfg.Bootstrap, join: cfg.Join, dir: dir, fault: cfg.fault, log: cfg.Log}
 	record, err := readForming(dir)
 	if err != nil {
 		return nil, err
@@ -71,6 +74,9 @@ func newFormation(cfg Config, dir *datadir.Dir) (*formation, error) {
 	case known && (identity.ID != string(cfg.ID) || identity.StoreID != record.StoreID || identity.GridID != record.GridID):
 		return nil, fmt.Errorf("data directory %s: IDENTITY names %s.%s of grid %s, %s names %s.%s of grid %s", dir.Path(),
 			identity.ID, identity.StoreID, identity.GridID, formingFile, record.MasterID, record.StoreID, record.GridID)
+	}
+	if record.Removed {
+		return nil, fmt.Errorf("data directory %s: %w", dir.Path(), removedError(record.replica()))
 	}
 	f.record = record
 	return f, nil
@@ -123,10 +129,10 @@ func (f *formation) makeStoreID(context.Context) error {
 	if !empty {
 		return fmt.Errorf("data directory %s is not empty and belongs to no master; give --data an empty one", f.dir.Path())
 	}
-	if !f.boot {
-		return fmt.Errorf("data directory %s is empty: start with --bootstrap to form a new grid, or give --data this master's directory", f.dir.Path())
+	if !f.boot && !f.join {
+		return fmt.Errorf("data directory %s is empty: start with --bootstrap to form a new grid, with --join to become part of one, or give --data this master's directory", f.dir.Path())
 	}
-	return f.save(formingRecord{MasterID: f.self.ID, StoreID: datadir.NewStoreID()})
+	return f.save(formingRecord{MasterID: f.self.ID, StoreID: datadir.NewStoreID(), Join: f.join})
 }
 
 // decide ends with the founding decision in the record: made here, or adopted from a peer that has formed.
@@ -184,6 +190,9 @@ func (f *formation) greetAll(ctx context.Context) (replies map[Peer]*transport.M
 
 // judge draws the conclusion of one round of greetings: a decision, or what is waited for, or why this cannot become a grid.
 func (f *formation) judge(replies map[Peer]*transport.MasterHelloOk, missing map[Peer]error) (decision formingRecord, waiting string, err error) {
+	if f.current().Join {
+		return f.judgeJoin(replies, missing)
+	}
 	for _, peer := range f.peers.Others(f.self.ID) {
 		reply, answered := replies[peer]
 		if !answered {
@@ -207,6 +216,26 @@ func (f *formation) judge(replies map[Peer]*transport.MasterHelloOk, missing map
 	return f.found(replies), "", nil
 }
 
+// judgeJoin takes the grid of whichever listed master answers first in the list; all that answer must be of that grid.
+func (f *formation) judgeJoin(replies map[Peer]*transport.MasterHelloOk, missing map[Peer]error) (decision formingRecord, waiting string, err error) {
+	waiting = "for a member of the grid to answer"
+	for _, peer := range f.peers.Others(f.self.ID) {
+		reply, answered := replies[peer]
+		switch {
+		case !answered:
+			waiting = fmt.Sprintf("for %s at %s: %v", peer.ID, peer.Grid, missing[peer])
+		case !reply.Formed:
+			waiting = fmt.Sprintf("for %s, whose grid is not formed", peer.ID)
+		case decision.GridID == "":
+			decision = f.current()
+			decision.GridID, decision.Incarnation = reply.GridID, reply.Incarnation
+		case decision.GridID != reply.GridID:
+			return decision, "", fmt.Errorf("the listed masters are of two grids: %s of %s, others of %s; list members of one", peer.ID, reply.GridID, decision.GridID)
+		}
+	}
+	return decision, waiting, nil
+}
+
 func (f *formation) check(peer Peer, reply *transport.MasterHelloOk) error {
 	if reply.MasterID != peer.ID {
 		return fmt.Errorf("the list of peers says %s is at %s, but %s answers there; give all masters the same right list", peer.ID, peer.Grid, reply.MasterID)
@@ -220,7 +249,7 @@ func (f *formation) check(peer Peer, reply *transport.MasterHelloOk) error {
 func (f *formation) adopt(peer Peer, reply *transport.MasterHelloOk) (formingRecord, string, error) {
 	r := f.current()
 	if !slices.Contains(reply.Servers, r.replica()) {
-		return formingRecord{}, "", fmt.Errorf("%s belongs to grid %s, whose masters %v do not include %s; this directory cannot join it by --bootstrap", peer.ID, reply.GridID, reply.Servers, r.replica())
+		return formingRecord{}, "", fmt.Errorf("%s belongs to grid %s, whose masters %v do not include %s; to join it, or to replace a master whose disk was lost, start with --join", peer.ID, reply.GridID, reply.Servers, r.replica())
 	}
 	r.GridID, r.Incarnation, r.Servers = reply.GridID, reply.Incarnation, reply.Servers
 	return r, "", nil
@@ -265,8 +294,26 @@ func (f *formation) finish(context.Context) error {
 	if err := f.save(r); err != nil {
 		return err
 	}
-	f.log.Info("grid formed", "grid", r.GridID, "masters", r.Servers)
+	if r.Join {
+		f.log.Info("ready to join", "grid", r.GridID, "replica", string(r.replica()))
+	} else {
+		f.log.Info("grid formed", "grid", r.GridID, "masters", r.Servers)
+	}
 	return nil
+}
+
+// Admitted remembers that this master has been a member: from now on it can be removed.
+func (f *formation) Admitted() error {
+	r := f.current()
+	r.Admitted = true
+	return f.save(r)
+}
+
+// Removed remembers that this replica was removed; its directory is not used again.
+func (f *formation) Removed() error {
+	r := f.current()
+	r.Removed = true
+	return f.save(r)
 }
 
 func (f *formation) current() formingRecord {

@@ -23,6 +23,10 @@ type formingRecord struct {
 	Incarnation event.Incarnation `json:"incarnation"`
 	Servers     []event.ReplicaID `json:"servers,omitempty"`
 	Done        bool              `json:"done"` // the stores were made; they are never made again
+
+	Join     bool `json:"join,omitempty"`     // of a grid that existed; Servers is empty
+	Admitted bool `json:"admitted,omitempty"` // having joined, it has seen itself on record as a member
+	Removed  bool `json:"removed,omitempty"`  // from the configuration, for good
 }
 
 func (r formingRecord) replica() event.ReplicaID {
@@ -30,7 +34,8 @@ func (r formingRecord) replica() event.ReplicaID {
 }
 
 func (r formingRecord) founding() Founding {
-	return Founding{Replica: r.replica(), GridID: r.GridID, Incarnation: r.Incarnation, Servers: r.Servers}
+	return Founding{Replica: r.replica(), GridID: r.GridID, Incarnation: r.Incarnation, Servers: r.Servers,
+		Join: r.Join, Admitted: r.Admitted || !r.Join}
 }
 
 // readForming returns the zero record when there is none.

@@ -77,7 +77,7 @@ func (m *Master) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.core, err = openCore(m.cfg, surroundings{dir: dir, founding: founding, raft: ports.peer, pool: pool, stats: stats, fatal: m.fatal, aborted: m.aborted.Load})
+	m.core, err = openCore(m.cfg, surroundings{dir: dir, founding: founding, raft: ports.peer, pool: pool, stats: stats, fatal: m.fatal, formation: formation, aborted: m.aborted.Load})
 	if err != nil {
 		return err
 	}
@@ -85,6 +85,12 @@ func (m *Master) open(ctx context.Context) error {
 	front.serve(m.core)
 	m.undo.add(front.drain)
 	m.undo.add(m.handOver)
+	if !founding.Admitted {
+		m.cfg.Log.Info("waiting to be admitted", "grid", founding.GridID, "replica", string(founding.Replica), "do", "gridctl raft add "+string(m.cfg.ID))
+		if err := m.core.admitted(ctx); err != nil {
+			return err
+		}
+	}
 	m.cfg.Log.Info("serving", "grid", founding.GridID, "replica", string(founding.Replica),
 		"raft", m.cfg.ListenRaft, "http", m.cfg.ListenHTTP, "grid_address", m.cfg.ListenGrid)
 	return nil
@@ -99,7 +105,7 @@ func (m *Master) buildStores(dir *datadir.Dir) func(Founding) error {
 			return err
 		}
 		if !made {
-			err := raftgroup.Create(dir.Path(disk.RaftDir), raftgroup.CreateConfig{GroupID: disk.GroupID, LocalID: f.Replica, Voters: f.Servers, SegmentBytes: m.cfg.Raft.SegmentBytes})
+			err := raftgroup.Create(dir.Path(disk.RaftDir), raftgroup.CreateConfig{GroupID: disk.GroupID, LocalID: f.Replica, Voters: f.Servers, Join: f.Join, SegmentBytes: m.cfg.Raft.SegmentBytes})
 			if err != nil {
 				return fmt.Errorf("make the raft stores: %w", err)
 			}

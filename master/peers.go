@@ -10,6 +10,9 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
+// maxPeers bounds a list of peers: more than a grid can have.
+const maxPeers = 64
+
 // Peer is one master of the configured list: its id and the addresses (host:port) of its three ports.
 type Peer struct {
 	ID   event.MasterID
@@ -91,11 +94,15 @@ func (p Peers) String() string {
 	return strings.Join(entries, ",")
 }
 
-// validate reports everything that is wrong with the list.
-func (p Peers) validate() []error {
+// validate reports everything that is wrong with the list. A grid is formed by an odd number of masters; later it may have
+// any number for a while, and the list of one that joins may be of some of them.
+func (p Peers) validate(forming bool) []error {
 	var faults []error
-	if n := len(p); n == 0 || n%2 == 0 || n > 5 {
-		faults = append(faults, fmt.Errorf("peers: %d masters listed; a grid has 1, 3 or 5", n))
+	switch n := len(p); {
+	case n == 0 || n > maxPeers:
+		faults = append(faults, fmt.Errorf("peers: %d masters listed; want 1 to %d", n, maxPeers))
+	case forming && (n%2 == 0 || n > 5):
+		faults = append(faults, fmt.Errorf("peers: %d masters listed; a grid is formed by 1, 3 or 5", n))
 	}
 	owner := map[string]event.MasterID{}
 	for i, peer := range p {

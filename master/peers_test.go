@@ -40,7 +40,7 @@ func TestParsePeers(t *testing.T) {
 
 func TestValidateReportsEverything(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.ID = "master-9"
+	cfg.ID, cfg.Bootstrap, cfg.Join = "master-9", true, true
 	cfg.Peers, _ = ParsePeers("a=h:1/2/3,a=h:1/5/6")
 	cfg.Shards, cfg.Replicas, cfg.EventSink = 2000, 2, "nowhere"
 	cfg.Limits.Offline = cfg.Limits.Degraded
@@ -48,7 +48,7 @@ func TestValidateReportsEverything(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{"2 masters listed", "a is listed twice", "both use h:1", "master-9 is not in the list",
+	for _, want := range []string{"2 masters listed", "bootstrap, join: both given", "a is listed twice", "both use h:1", "master-9 is not in the list",
 		"data: empty", "shards: 2000; want 1 to 1023", "replicas: 2; want 1, 3 or 5", `event-sink: "nowhere"`, "limits.offline: 15s"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no word of %q in:\n%v", want, err)

@@ -21,6 +21,8 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
+
+	exitRemoved = 3 // from the grid, for good: starting it again is no use
 )
 
 // errUsage marks errors of the command line.
@@ -49,6 +51,9 @@ func (p program) run(ctx context.Context, args []string, stdout, stderr io.Write
 	if errors.Is(err, errUsage) {
 		return exitUsage
 	}
+	if errors.Is(err, master.ErrRemoved) {
+		return exitRemoved
+	}
 	return exitFailed
 }
 
@@ -68,6 +73,7 @@ func (p program) newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.StringFlag{Name: "data", EnvVars: []string{"GRID_DATA"}, Usage: "data directory"},
 			&cli.StringFlag{Name: "peers", EnvVars: []string{"GRID_PEERS"}, Usage: "all masters, the same list on each: `id=host:raft/http/grid,…`"},
 			&cli.BoolFlag{Name: "bootstrap", EnvVars: []string{"GRID_BOOTSTRAP"}, Usage: "with an empty data directory: form a new grid with the peers"},
+			&cli.BoolFlag{Name: "join", EnvVars: []string{"GRID_JOIN"}, Usage: "with an empty data directory: join the grid of the peers, when gridctl raft add has admitted this master"},
 			&cli.UintFlag{Name: "shards", EnvVars: []string{"GRID_SHARDS"}, Value: uint(defaults.Shards), Usage: "shards of a new grid"},
 			&cli.UintFlag{Name: "replicas", EnvVars: []string{"GRID_REPLICAS"}, Value: uint(defaults.Replicas), Usage: "replicas per shard of a new grid: 1, 3 or 5"},
 			&cli.StringFlag{Name: "event-sink", EnvVars: []string{"GRID_EVENT_SINK"}, Usage: "`host:port` of a new grid's event storage"},
@@ -99,7 +105,7 @@ func configOf(c *cli.Context, log *slog.Logger) (master.Config, error) {
 	}
 	cfg := master.DefaultConfig()
 	cfg.ID, cfg.Dir, cfg.Peers = event.MasterID(c.String("id")), c.String("data"), peers
-	cfg.Bootstrap = c.Bool("bootstrap")
+	cfg.Bootstrap, cfg.Join = c.Bool("bootstrap"), c.Bool("join")
 	cfg.Shards, cfg.Replicas, cfg.EventSink = narrow(c.Uint("shards")), narrow(c.Uint("replicas")), c.String("event-sink")
 	cfg.ListenRaft, cfg.ListenHTTP, cfg.ListenGrid = c.String("listen-raft"), c.String("listen-http"), c.String("listen-grid")
 	cfg.Log = log.With("master", string(cfg.ID))
@@ -122,6 +128,9 @@ func (p program) serve(ctx context.Context, cfg master.Config) error {
 	case <-ctx.Done():
 		return errors.Join(m.Err(), m.Close())
 	case <-m.Done():
+		if errors.Is(m.Err(), master.ErrRemoved) {
+			return errors.Join(m.Err(), m.Close()) // nothing of it has failed
+		}
 		return m.Err() // without Close: the disk that failed may hang, and the others elect a leader when this process is gone
 	}
 }

@@ -2,7 +2,7 @@
 //
 //	flags, GRID_… -> master.Config -> master.Open -> "ready <grid address>" on GRID_READY_FD -> SIGTERM -> Close
 //
-// Exit status: 0 stopped in order, 1 failed (one line on stderr says why), 2 wrong usage.
+// Exit status: 0 stopped in order, 1 failed (one line on stderr says why), 2 wrong usage, 3 removed from the grid for good.
 package main
 
 import (
