@@ -117,7 +117,13 @@ func newCluster(t *testing.T, tune func(*Config)) *cluster {
 	return c
 }
 
-func (c *cluster) ids() []event.MasterID { return []event.MasterID{"master-1", "master-2", "master-3"} }
+func (c *cluster) ids() []event.MasterID {
+	var ids []event.MasterID
+	for _, p := range c.peers {
+		ids = append(ids, p.ID)
+	}
+	return ids
+}
 
 func (c *cluster) config(id event.MasterID) Config {
 	cfg := DefaultConfig()
