@@ -13,7 +13,7 @@ const (
 	// candidateLife is how long an announcement counts; a candidate repeats it every second.
 	candidateLife = 10 * time.Second
 	// candidateWait is how long an operator's word waits for the master it is about: it may just have been started.
-	candidateWait = 5 * time.Second
+	candidateWait = 3 * time.Second
 )
 
 // candidates are the masters that have announced themselves to this leader and are no members. They are in memory only: a
