@@ -51,18 +51,18 @@ func (a *agents) Unregister(ctx context.Context, u *transport.UnregisterAgent, a
 	return a.proposer.decide(ctx, actor, event.AgentUnregistered{AgentID: u.AgentID, Reason: u.Reason})
 }
 
-// List is a linearizable read of all agents.
-func (a *agents) List(ctx context.Context) (*transport.ListAgentsOk, error) {
-	s, err := a.reads.State(ctx)
+// List reads all agents.
+func (a *agents) List(ctx context.Context, want transport.Reading) (*transport.ListAgentsOk, error) {
+	s, err := a.reads.At(ctx, want)
 	if err != nil {
 		return nil, err
 	}
-	return &transport.ListAgentsOk{Agents: agentRecords(s), Seq: s.Seq(), Epoch: s.ShardMap().Epoch}, nil
+	return &transport.ListAgentsOk{Agents: agentRecords(s.State), Seq: s.Seq(), Epoch: s.ShardMap().Epoch, Read: s.read}, nil
 }
 
-// Get is a linearizable read of one agent.
-func (a *agents) Get(ctx context.Context, id event.AgentID) (*transport.GetAgentOk, error) {
-	s, err := a.reads.State(ctx)
+// Get reads one agent.
+func (a *agents) Get(ctx context.Context, id event.AgentID, want transport.Reading) (*transport.GetAgentOk, error) {
+	s, err := a.reads.At(ctx, want)
 	if err != nil {
 		return nil, err
 	}
@@ -70,16 +70,16 @@ func (a *agents) Get(ctx context.Context, id event.AgentID) (*transport.GetAgent
 	if agent == nil {
 		return nil, &event.Error{Kind: event.KindNotFound, Op: "get agent", Message: fmt.Sprintf("agent %q is not registered", id)}
 	}
-	return &transport.GetAgentOk{Agent: agentRecord(s, agent), Seq: s.Seq(), Epoch: s.ShardMap().Epoch}, nil
+	return &transport.GetAgentOk{Agent: agentRecord(s.State, agent), Seq: s.Seq(), Epoch: s.ShardMap().Epoch, Read: s.read}, nil
 }
 
-// Nodes is a linearizable read of all storage nodes.
-func (a *agents) Nodes(ctx context.Context) (*transport.ListNodesOk, error) {
-	s, err := a.reads.State(ctx)
+// Nodes reads all storage nodes.
+func (a *agents) Nodes(ctx context.Context, want transport.Reading) (*transport.ListNodesOk, error) {
+	s, err := a.reads.At(ctx, want)
 	if err != nil {
 		return nil, err
 	}
-	return &transport.ListNodesOk{Nodes: nodeRecords(s), Seq: s.Seq(), Epoch: s.ShardMap().Epoch}, nil
+	return &transport.ListNodesOk{Nodes: nodeRecords(s.State), Seq: s.Seq(), Epoch: s.ShardMap().Epoch, Read: s.read}, nil
 }
 
 // decide proposes one event under a request id of its own, so that it happens once however often it is passed on, and turns a

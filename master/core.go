@@ -97,7 +97,7 @@ func (c *core) open(in surroundings) error {
 		candidates: &candidates{heard: map[event.MasterID]candidate{}}}
 	rounds := newRounds(quick)
 	c.undo.add(func() error { rounds.wait(); return nil })
-	c.reads = &reads{leading: c.leading, group: c.group, view: c.replica.View, rounds: rounds}
+	c.reads = &reads{leading: c.leading, group: c.group, view: c.replica.View, changed: c.replica.Changed, rounds: rounds}
 	c.agents = &agents{gridID: c.founding.GridID, proposer: c.proposer, reads: c.reads}
 	c.watches = &watches{view: c.replica.View, read: c.reads.State, mapped: &c.replica.mapped, fleet: &c.replica.fleet, outbox: outbox,
 		group: c.group, keepAlive: c.cfg.Limits.KeepAlive}

@@ -121,7 +121,7 @@ func (f *front) handle(ctx context.Context, s *transport.Session, req any) (any,
 	case *transport.MasterHello:
 		return result(f.hello(r))
 	case *transport.GetClusterStatus:
-		return f.status(ctx), nil
+		return result(f.status(ctx, r.Reading))
 	}
 	c := f.core.Load()
 	if c == nil {

@@ -49,11 +49,15 @@ func (c *core) routes() dispatch {
 		answer, err := c.agents.Unregister(ctx, r, "grid")
 		return result(&transport.UnregisterAgentOk{Seq: answer.Seq}, err)
 	})
-	on(d, func(ctx context.Context, r *transport.ListAgents) (any, error) { return result(c.agents.List(ctx)) })
-	on(d, func(ctx context.Context, r *transport.GetAgent) (any, error) {
-		return result(c.agents.Get(ctx, r.AgentID))
+	on(d, func(ctx context.Context, r *transport.ListAgents) (any, error) {
+		return result(c.agents.List(ctx, r.Reading))
 	})
-	on(d, func(ctx context.Context, r *transport.ListNodes) (any, error) { return result(c.agents.Nodes(ctx)) })
+	on(d, func(ctx context.Context, r *transport.GetAgent) (any, error) {
+		return result(c.agents.Get(ctx, r.AgentID, r.Reading))
+	})
+	on(d, func(ctx context.Context, r *transport.ListNodes) (any, error) {
+		return result(c.agents.Nodes(ctx, r.Reading))
+	})
 	on(d, func(ctx context.Context, r *transport.RaftPeers) (any, error) { return result(c.peers(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.AddMaster) (any, error) { return result(c.council.Add(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.RemoveMaster) (any, error) {
@@ -69,7 +73,7 @@ func (c *core) routes() dispatch {
 	on(d, func(ctx context.Context, r *transport.AnnounceMaster) (any, error) {
 		return result(c.announced(ctx, r))
 	})
-	on(d, func(ctx context.Context, r *transport.GetShardMap) (any, error) { return result(c.shardMap(ctx)) })
+	on(d, func(ctx context.Context, r *transport.GetShardMap) (any, error) { return result(c.shardMap(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.EmitEvents) (any, error) { return result(c.emit(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.Propose) (any, error) { return result(c.propose(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.Forward) (any, error) {
@@ -82,7 +86,7 @@ func (c *core) routes() dispatch {
 		return result(c.associationType(ctx, r))
 	})
 	on(d, func(ctx context.Context, r *transport.AssociationTypes) (any, error) {
-		return result(c.associationTypes(ctx))
+		return result(c.associationTypes(ctx, r))
 	})
 	onStream(d, c.watches.ShardMap)
 	onStream(d, c.watches.Assignments)
@@ -100,19 +104,21 @@ func (c *core) Handle(ctx context.Context, s *transport.Session, req any) (any, 
 
 // readIndex answers another master's reader.
 func (c *core) readIndex(ctx context.Context, r *transport.ReadIndex) (*transport.ReadIndexOk, error) {
-	index, term, err := c.reads.Index(ctx, r.Hops)
+	index, term, err := c.reads.Index(ctx, indexWanted{hops: r.Hops, unconfirmed: r.Unconfirmed})
 	if err != nil {
 		return nil, err
 	}
 	return &transport.ReadIndexOk{Index: index, Term: term}, nil
 }
 
-func (c *core) shardMap(ctx context.Context) (*transport.ShardMapOk, error) {
-	s, err := c.reads.State(ctx)
+func (c *core) shardMap(ctx context.Context, r *transport.GetShardMap) (*transport.ShardMapOk, error) {
+	s, err := c.reads.At(ctx, r.Reading)
 	if err != nil {
 		return nil, err
 	}
-	return shardMapOk(s), nil
+	ok := shardMapOk(s.State)
+	ok.Read = s.read
+	return ok, nil
 }
 
 // associationType finds a name's number; the log gives one to a name that has none. A number never changes, so this master's
@@ -131,12 +137,12 @@ func (c *core) associationType(ctx context.Context, r *transport.AssociationType
 	return &transport.AssociationTypeOk{Number: uint32(answer.Value)}, nil
 }
 
-func (c *core) associationTypes(ctx context.Context) (*transport.AssociationTypesOk, error) {
-	s, err := c.reads.State(ctx)
+func (c *core) associationTypes(ctx context.Context, r *transport.AssociationTypes) (*transport.AssociationTypesOk, error) {
+	s, err := c.reads.At(ctx, r.Reading)
 	if err != nil {
 		return nil, err
 	}
-	ok := &transport.AssociationTypesOk{}
+	ok := &transport.AssociationTypesOk{Contract: s.contract()}
 	for _, t := range s.AssociationTypes() {
 		ok.Names, ok.Numbers = append(ok.Names, t.Name), append(ok.Numbers, t.Number)
 	}

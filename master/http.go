@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -20,7 +24,7 @@ const maxHTTPBody = 256 << 10
 // api serves the HTTP routes of a master. Its replies state their contract in headers and body: seq, shard-map epoch, read mode.
 type api struct {
 	core    func(ctx context.Context) (*core, error) // the serving master, waited for while it starts
-	status  func(ctx context.Context) *transport.ClusterStatus
+	status  func(ctx context.Context, want transport.Reading) (*transport.ClusterStatus, error)
 	limit   time.Duration
 	metrics http.Handler
 	stats   *stats
@@ -28,9 +32,9 @@ type api struct {
 
 // contract is what a reply holds for.
 type contract struct {
-	Seq      uint64 `json:"seq"`
-	Epoch    uint64 `json:"epoch"`
-	ReadMode string `json:"read_mode,omitempty"` // empty for writes
+	Seq   uint64 `json:"seq"`
+	Epoch uint64 `json:"epoch"`
+	transport.Read
 }
 
 // reply is a handler's result: any JSON body under a status.
@@ -40,26 +44,58 @@ type reply struct {
 	contract
 }
 
+// handler is one route.
+type handler func(ctx context.Context, r *http.Request) (reply, error)
+
 // routes is the one table of what HTTP answers.
 func (a *api) routes() http.Handler {
 	mux := http.NewServeMux()
-	for pattern, handle := range map[string]func(ctx context.Context, r *http.Request) (reply, error){
-		"POST /api/agents/register":  a.register,
-		"POST /api/agents/heartbeat": a.heartbeat,
-		"GET /api/agents":            a.listAgents,
-		"GET /api/agents/{id}":       a.getAgent,
-		"GET /api/health":            a.health,
+	allowed := map[string][]string{"/metrics": {http.MethodGet}} // by path
+	for _, route := range []struct {
+		method, path string
+		handle       handler
+	}{
+		{http.MethodPost, "/api/agents/register", a.register},
+		{http.MethodPost, "/api/agents/heartbeat", a.heartbeat},
+		{http.MethodGet, "/api/agents", a.listAgents},
+		{http.MethodGet, "/api/agents/{id}", a.getAgent},
+		{http.MethodGet, "/api/nodes", a.listNodes},
+		{http.MethodGet, "/api/health", a.health},
+		{http.MethodGet, "/livez", a.live},
+		{http.MethodGet, "/readyz", a.ready},
 	} {
-		mux.Handle(pattern, a.handler(pattern, handle))
+		pattern := route.method + " " + route.path
+		mux.Handle(pattern, a.handler(pattern, route.handle))
+		allowed[route.path] = append(allowed[route.path], route.method)
 	}
 	mux.Handle("GET /metrics", a.metrics)
-	mux.Handle("/", a.handler("other", func(_ context.Context, r *http.Request) (reply, error) {
+	rest := http.NewServeMux() // knows paths alone: beside patterns with methods they would be ambiguous
+	for path, methods := range allowed {
+		rest.Handle(path, a.wrongMethod(methods))
+	}
+	mux.Handle("/", rest)
+	rest.Handle("/", a.handler("other", func(_ context.Context, r *http.Request) (reply, error) {
 		return reply{}, &event.Error{Kind: event.KindNotFound, Message: fmt.Sprintf("no route %s %s", r.Method, r.URL.Path)}
 	}))
 	return mux
 }
 
-func (a *api) handler(route string, handle func(ctx context.Context, r *http.Request) (reply, error)) http.Handler {
+// wrongMethod answers the methods a path does not know; GET brings HEAD with it.
+func (a *api) wrongMethod(methods []string) http.Handler {
+	if slices.Contains(methods, http.MethodGet) {
+		methods = append(methods, http.MethodHead)
+	}
+	slices.Sort(methods)
+	allow := strings.Join(methods, ", ")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allow)
+		message := fmt.Sprintf("%s does not take %s", r.URL.Path, r.Method)
+		writeReply(w, reply{status: http.StatusMethodNotAllowed, body: errorBody{Error: message, Code: event.KindUnsupported, Hint: "use " + allow}})
+		a.stats.served("other", http.StatusMethodNotAllowed, 0)
+	})
+}
+
+func (a *api) handler(route string, handle handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), a.limit)
 		defer cancel()
@@ -83,6 +119,12 @@ func writeReply(w http.ResponseWriter, rep reply) {
 	}
 	if rep.ReadMode != "" {
 		h.Set("X-Grid-Read-Mode", rep.ReadMode)
+	}
+	if rep.ReadMode == transport.Stale {
+		h.Set("X-Grid-Age-Ms", strconv.FormatUint(rep.AgeMillis, 10))
+	}
+	if rep.Term > 0 {
+		h.Set("X-Grid-Term", strconv.FormatUint(rep.Term, 10))
 	}
 	if rep.status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", "1")
@@ -156,32 +198,48 @@ func (a *api) heartbeat(ctx context.Context, r *http.Request) (reply, error) {
 	}{b.AgentID, con}, con}, nil
 }
 
-func (a *api) listAgents(ctx context.Context, _ *http.Request) (reply, error) {
-	c, err := a.core(ctx)
+func (a *api) listAgents(ctx context.Context, r *http.Request) (reply, error) {
+	c, want, err := a.reading(ctx, r)
 	if err != nil {
 		return reply{}, err
 	}
-	ok, err := c.agents.List(ctx)
+	ok, err := c.agents.List(ctx, want)
 	if err != nil {
 		return reply{}, err
 	}
-	con := contract{Seq: ok.Seq, Epoch: ok.Epoch.Seq, ReadMode: modeLinearizable}
+	con := contract{ok.Seq, ok.Epoch.Seq, ok.Read}
 	return reply{http.StatusOK, struct {
 		Agents []transport.AgentRecord `json:"agents"`
 		contract
 	}{ok.Agents, con}, con}, nil
 }
 
+func (a *api) listNodes(ctx context.Context, r *http.Request) (reply, error) {
+	c, want, err := a.reading(ctx, r)
+	if err != nil {
+		return reply{}, err
+	}
+	ok, err := c.agents.Nodes(ctx, want)
+	if err != nil {
+		return reply{}, err
+	}
+	con := contract{ok.Seq, ok.Epoch.Seq, ok.Read}
+	return reply{http.StatusOK, struct {
+		Nodes []transport.NodeRecord `json:"nodes"`
+		contract
+	}{ok.Nodes, con}, con}, nil
+}
+
 func (a *api) getAgent(ctx context.Context, r *http.Request) (reply, error) {
-	c, err := a.core(ctx)
+	c, want, err := a.reading(ctx, r)
 	if err != nil {
 		return reply{}, err
 	}
-	ok, err := c.agents.Get(ctx, event.AgentID(r.PathValue("id")))
+	ok, err := c.agents.Get(ctx, event.AgentID(r.PathValue("id")), want)
 	if err != nil {
 		return reply{}, err
 	}
-	con := contract{Seq: ok.Seq, Epoch: ok.Epoch.Seq, ReadMode: modeLinearizable}
+	con := contract{ok.Seq, ok.Epoch.Seq, ok.Read}
 	return reply{http.StatusOK, struct {
 		transport.AgentRecord
 		contract
@@ -189,13 +247,73 @@ func (a *api) getAgent(ctx context.Context, r *http.Request) (reply, error) {
 }
 
 // health answers 200 only when this master can serve; the body has the same shape either way.
-func (a *api) health(ctx context.Context, _ *http.Request) (reply, error) {
-	s := a.status(ctx)
-	code := http.StatusOK
-	if s.Status != statusOK {
-		code = http.StatusServiceUnavailable
+func (a *api) health(ctx context.Context, r *http.Request) (reply, error) {
+	want, err := readingOf(r.URL.Query())
+	if err != nil {
+		return reply{}, err
 	}
-	return reply{code, s, contract{Seq: s.Seq, Epoch: s.Epoch, ReadMode: s.ReadMode}}, nil
+	s, err := a.status(ctx, want)
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{healthCode(s), s, contract{s.Seq, s.Epoch, transport.Read{ReadMode: s.ReadMode, AgeMillis: s.AgeMillis, Term: s.Term}}}, nil
+}
+
+func healthCode(s *transport.ClusterStatus) int {
+	if s.Status != statusOK {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusOK
+}
+
+// probe is the body of the routes for supervisors.
+type probe struct {
+	Status string `json:"status"`
+}
+
+// live answers as long as the process can: whoever restarts it otherwise would not help a grid without a majority.
+func (a *api) live(context.Context, *http.Request) (reply, error) {
+	return reply{status: http.StatusOK, body: probe{statusOK}}, nil
+}
+
+// ready answers 200 when this master can serve a linearizable read.
+func (a *api) ready(ctx context.Context, _ *http.Request) (reply, error) {
+	s, err := a.status(ctx, transport.Reading{})
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{status: healthCode(s), body: probe{s.Status}}, nil
+}
+
+// reading is the serving master and how fresh the answer is to be.
+func (a *api) reading(ctx context.Context, r *http.Request) (*core, transport.Reading, error) {
+	want, err := readingOf(r.URL.Query())
+	if err != nil {
+		return nil, want, err
+	}
+	c, err := a.core(ctx)
+	return c, want, err
+}
+
+// readingOf reads ?consistency=linearizable|leader|stale&max_staleness=2s&min_seq=N. A bound too small or too large for
+// milliseconds is refused rather than rounded.
+func readingOf(q url.Values) (transport.Reading, error) {
+	want := transport.Reading{Consistency: q.Get("consistency")}
+	if text := q.Get("max_staleness"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil || d < time.Millisecond || d.Milliseconds() > math.MaxUint32 {
+			return want, &event.Error{Kind: event.KindInvalid, Message: fmt.Sprintf("max_staleness %.20q: want a duration from 1ms, for example 2s", text)}
+		}
+		want.MaxStalenessMillis = uint32(d.Milliseconds())
+	}
+	if text := q.Get("min_seq"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return want, &event.Error{Kind: event.KindInvalid, Message: fmt.Sprintf("min_seq %.20q: want the seq of an event", text)}
+		}
+		want.MinSeq = n
+	}
+	return want, want.Validate()
 }
 
 func readJSON(body io.Reader, into any) error {

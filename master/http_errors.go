@@ -34,6 +34,7 @@ var httpErrors = map[event.Kind]struct {
 	event.KindTrimmed:        {http.StatusGone, "read older events from event storage"},
 	event.KindUnsupported:    {http.StatusNotImplemented, "this version does not know it"},
 	event.KindOldIncarnation: {http.StatusConflict, "that history of the grid has ended; refresh what you know"},
+	event.KindTooStale:       {http.StatusServiceUnavailable, "ask another master, or accept an older state"},
 	event.KindBusy:           {http.StatusServiceUnavailable, "retry in a moment"},
 	event.KindUnavailable:    {http.StatusServiceUnavailable, "retry; if it stays, check that a majority of the masters runs"},
 	event.KindNotLeader:      {http.StatusServiceUnavailable, "retry; the masters are changing their leader"},

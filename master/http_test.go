@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/transport"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite golden files")
@@ -22,7 +23,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`"grid_id":"[^"]*"`), `"grid_id":"GRID"`},
 	{regexp.MustCompile(`"leader":"master-[1-3]"`), `"leader":"MASTER"`},
 	{regexp.MustCompile(`"leader":(true|false),"match_index":[1-9]\d*`), `"leader":BOOL,"match_index":N`},
-	{regexp.MustCompile(`"(seq|epoch|last_heartbeat)":[1-9]\d*`), `"$1":N`},
+	{regexp.MustCompile(`"(seq|epoch|last_heartbeat|term|age_ms)":[1-9]\d*`), `"$1":N`},
 	{regexp.MustCompile(`master-[1-3]/[0-9a-f]+`), `MASTER`},
 }
 
@@ -51,9 +52,25 @@ func TestHTTP(t *testing.T) {
 		{"POST", "/api/agents/register", `{"agent_id":"` + strings.Repeat("a", maxHTTPBody) + `"}`},
 		{"GET", "/api/unknown", ""},
 		{"DELETE", "/api/agents", ""},
+		{"GET", "/api/nodes", ""},
+		{"GET", "/api/agents?consistency=leader", ""},
+		{"GET", "/api/agents/agent-1?consistency=stale&max_staleness=1m", ""},
+		{"GET", "/api/agents?consistency=fresh", ""},
+		{"GET", "/api/agents?max_staleness=1m", ""},
+		{"GET", "/api/agents?consistency=stale&max_staleness=soon", ""},
+		{"GET", "/api/agents?consistency=stale&min_seq=-1", ""},
+		{"POST", "/api/health", ""},
+		{"GET", "/api/agents/register", ""},
+		{"GET", "/livez", ""},
+		{"GET", "/readyz", ""},
 	} {
 		status, header, body := c.http(followers[0], r.method, r.path, r.body)
-		checkContract(t, r.path, header, body)
+		if !strings.HasSuffix(r.path, "z") { // the supervisors' routes promise nothing
+			checkContract(t, r.path, header, body)
+		}
+		if allow := header.Get("Allow"); (status == http.StatusMethodNotAllowed) != (allow != "") {
+			t.Errorf("%s %s: %d with Allow %q", r.method, r.path, status, allow)
+		}
 		text := string(body)
 		for _, v := range volatile {
 			text = v.re.ReplaceAllString(text, v.with)
@@ -96,6 +113,8 @@ func checkContract(t *testing.T, path string, header http.Header, body []byte) {
 	said := decode[struct {
 		Seq, Epoch *uint64
 		ReadMode   string `json:"read_mode"`
+		Age        uint64 `json:"age_ms"`
+		Term       uint64
 		Error      string
 	}](t, body)
 	if said.Error != "" {
@@ -103,5 +122,11 @@ func checkContract(t *testing.T, path string, header http.Header, body []byte) {
 	}
 	if said.Seq == nil || said.Epoch == nil || header.Get("X-Grid-Seq") != decimal(*said.Seq) || header.Get("X-Grid-Epoch") != decimal(*said.Epoch) || header.Get("X-Grid-Read-Mode") != said.ReadMode {
 		t.Errorf("%s: headers %v, body %s", path, header, body)
+	}
+	if stale := said.ReadMode == transport.Stale; stale != (header.Get("X-Grid-Age-Ms") != "") || stale && header.Get("X-Grid-Age-Ms") != decimal(said.Age) {
+		t.Errorf("%s: headers %v do not say how old %s is", path, header, body)
+	}
+	if led := said.ReadMode != "" && said.ReadMode != transport.Stale; led != (said.Term > 0) || led && header.Get("X-Grid-Term") != decimal(said.Term) {
+		t.Errorf("%s: headers %v do not say the term of %s", path, header, body)
 	}
 }

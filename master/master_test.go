@@ -383,7 +383,7 @@ func TestWithoutLeader(t *testing.T) {
 		t.Errorf("a read without a leader: %d %s", status, body)
 	}
 	status, _, body = c.http("master-3", "GET", "/api/health", "")
-	if h := decode[transport.ClusterStatus](t, body); status != http.StatusServiceUnavailable || h.Status != statusNoLeader || h.ReadMode != modeStale || h.Level != fsm.Critical {
+	if h := decode[transport.ClusterStatus](t, body); status != http.StatusServiceUnavailable || h.Status != statusNoLeader || h.ReadMode != transport.Stale || h.Level != fsm.Critical {
 		t.Errorf("health without a leader: %d %s", status, body)
 	}
 	held := make(chan error, 1)

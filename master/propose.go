@@ -112,9 +112,9 @@ func emittedCommands(r *transport.EmitEvents) ([]event.Command, error) {
 	return commands, nil
 }
 
-// listEvents is a page of the feed as of a linearizable read.
+// listEvents is a page of the feed.
 func (c *core) listEvents(ctx context.Context, r *transport.ListEvents) (*transport.EventsOk, error) {
-	s, err := c.reads.State(ctx)
+	s, err := c.reads.At(ctx, r.Reading)
 	if err != nil {
 		return nil, err
 	}
@@ -136,5 +136,5 @@ func (c *core) listEvents(ctx context.Context, r *transport.ListEvents) (*transp
 		}
 		page.take(records)
 	}
-	return &transport.EventsOk{Events: page.events, Last: page.next - 1}, nil
+	return &transport.EventsOk{Events: page.events, Last: page.next - 1, Contract: s.contract()}, nil
 }

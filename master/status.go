@@ -20,28 +20,32 @@ const (
 const statusLimit = 2 * time.Second
 
 // status is the body of GET /api/health. Before there is a core it says so.
-func (f *front) status(ctx context.Context) *transport.ClusterStatus {
-	if c := f.core.Load(); c != nil {
-		return c.status(ctx)
+func (f *front) status(ctx context.Context, want transport.Reading) (*transport.ClusterStatus, error) {
+	if err := want.Validate(); err != nil {
+		return nil, err
 	}
-	return &transport.ClusterStatus{Status: statusStarting, Level: fsm.Critical, Reason: "this master is starting", ReadMode: modeStale,
-		Masters: []transport.Peer{}, Shards: []transport.ShardHealth{}}
+	if c := f.core.Load(); c != nil {
+		return c.status(ctx, want), nil
+	}
+	return &transport.ClusterStatus{Status: statusStarting, Level: fsm.Critical, Reason: "this master is starting", ReadMode: transport.Stale,
+		Masters: []transport.Peer{}, Shards: []transport.ShardHealth{}}, nil
 }
 
-// status describes the grid from a linearizable read, or, without a leader, from what this master knows.
-func (c *core) status(ctx context.Context) *transport.ClusterStatus {
+// status describes the grid as want asks for, or, when that cannot be had, from what this master knows, and then says so.
+func (c *core) status(ctx context.Context, want transport.Reading) *transport.ClusterStatus {
 	ctx, cancel := context.WithTimeout(ctx, statusLimit)
 	defer cancel()
-	status, mode := statusOK, modeLinearizable
-	s, err := c.reads.State(ctx)
+	status := statusOK
+	s, err := c.reads.At(ctx, want)
 	if err != nil {
-		s, status, mode = c.replica.View(), statusNoLeader, modeStale
+		age, _ := c.group.Age()
+		s, status = sight{c.replica.View(), transport.Read{ReadMode: transport.Stale, AgeMillis: millisUp(age)}}, statusNoLeader
 	}
 	cluster := s.Cluster()
 	out := &transport.ClusterStatus{Status: status, Level: cluster.Level, Reason: cluster.Reason, GridID: c.founding.GridID,
 		TotalAgents: cluster.TotalAgents, HealthyAgents: cluster.HealthyAgents, TotalStorageNodes: cluster.TotalNodes,
-		RunningStorageNodes: cluster.RunningNodes, Shards: shardHealth(s), FeedLagEvents: feedLag(s), EventSink: firstSink(s),
-		Seq: s.Seq(), Epoch: s.Epoch().Seq, ReadMode: mode}
+		RunningStorageNodes: cluster.RunningNodes, Shards: shardHealth(s.State), FeedLagEvents: feedLag(s.State), EventSink: firstSink(s.State),
+		Seq: s.Seq(), Epoch: s.Epoch().Seq, ReadMode: s.read.ReadMode, AgeMillis: s.read.AgeMillis, Term: s.read.Term}
 	if status != statusOK {
 		out.Level, out.Reason = fsm.Critical, "no leader: "+err.Error()
 	}
@@ -49,7 +53,7 @@ func (c *core) status(ctx context.Context) *transport.ClusterStatus {
 		out.Leader = event.MasterID(leader.Owner())
 	}
 	out.Masters = c.localPeers()
-	if status == statusOK {
+	if status == statusOK && want.Mode() != transport.Stale { // who wants what is here must not wait for a leader
 		if ok, err := c.peers(ctx, &transport.RaftPeers{}); err == nil {
 			out.Masters = ok.Peers
 		}

@@ -73,7 +73,7 @@ func shardHealth(s *fsm.State) []transport.ShardHealth {
 }
 
 func shardMapOk(s *fsm.State) *transport.ShardMapOk {
-	return &transport.ShardMapOk{Map: *s.ShardMap(), GridID: s.GridID(), Incarnation: s.Incarnation(), Horizon: s.Horizon()}
+	return &transport.ShardMapOk{Map: *s.ShardMap(), GridID: s.GridID(), Incarnation: s.Incarnation(), Horizon: s.Horizon(), Seq: s.Seq()}
 }
 
 func assignmentsOf(s *fsm.State, id event.AgentID) *transport.Assignments {

@@ -46,7 +46,7 @@ func EncodeMessage(b []byte, msg any) ([]byte, error) {
 	switch {
 	case !ok:
 		return b, &event.Error{Kind: event.KindInternal, Op: "encode", Message: fmt.Sprintf("%T is no message of the protocol", msg)}
-	case v.unit:
+	case v.unit, v.bare && reflect.Indirect(reflect.ValueOf(msg)).IsZero():
 		return pack.AppendString(b, v.name), nil
 	}
 	out := pack.AppendString(pack.AppendMapHeader(b, 1), v.name)
@@ -133,7 +133,7 @@ func readFields(r *pack.Reader, name []byte) (any, error) {
 		return readError(r)
 	}
 	msg := reflect.New(v.typ).Interface()
-	if v.unit && r.Nil() {
+	if (v.unit || v.bare) && r.Nil() {
 		return msg, nil
 	}
 	if err := r.Decode(msg); err != nil {

@@ -29,7 +29,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // parts are the structs of the message files that are only parts of messages.
 var parts = []string{"Metadata", "Any", "Op", "Neighbor", "AgentRecord", "NodeRecord", "ShardHealth", "Peer", "NodeAssignment",
-	"EmittedEvent", "Answered"}
+	"EmittedEvent", "Answered", "Reading", "Read", "Contract"}
 
 // TestTableIsComplete: every struct of the message files is a variant or a known part of one.
 func TestTableIsComplete(t *testing.T) {
@@ -165,6 +165,7 @@ func TestGoldenFrames(t *testing.T) {
 	}{
 		{QueryConcept{ConceptID: "aa"}, "0000001d 81 ac" + hexa("QueryConcept") + "81 aa" + hexa("concept_id") + "a2" + hexa("aa")},
 		{&GetStats{}, "00000009 a8" + hexa("GetStats")},
+		{&ListAgents{}, "0000000b aa" + hexa("ListAgents")}, // as before it had fields
 		{LearnConceptOk{Sequence: 42}, "00000012 81 ae" + hexa("LearnConceptOk") + "91 2a"},
 		{&LearnAssociationOk{Sequence: 300}, "00000018 81 b2" + hexa("LearnAssociationOk") + "91 cd012c"},
 		{FlushOk{}, "00000008 a7" + hexa("FlushOk")},
@@ -218,6 +219,8 @@ func TestWhatClientsInTheFieldSend(t *testing.T) {
 		{"unit as string", str("GetStats"), &GetStats{}},
 		{"unit with empty map", "81" + str("GetStats") + "80", &GetStats{}},
 		{"unit with nil", "81" + str("GetStats") + "c0", &GetStats{}},
+		{"read with nil", "81" + str("ListAgents") + "c0", &ListAgents{}},
+		{"read with some fields", "81" + str("ListAgents") + "81" + str("consistency") + str("stale"), &ListAgents{Reading{Consistency: Stale}}},
 		{"unit with empty array", "81" + str("GetStats") + "90", &GetStats{}},
 		{"variant as binary", "c408" + hexa("GetStats"), &GetStats{}},
 		{"by position, metadata left out", "81" + str("LearnConcept") + "95" + str("a") + str("text") + "90 01 cb3fe0000000000000",

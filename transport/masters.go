@@ -62,6 +62,7 @@ type verdict struct {
 var masterVerdicts = map[event.Kind]verdict{
 	event.KindUnavailable:    {again: true, leave: true},
 	event.KindNotLeader:      {again: true, leave: true},
+	event.KindTooStale:       {again: true, leave: true},
 	event.KindBusy:           {again: true},
 	event.KindUnknownOutcome: {again: true, safe: true, leave: true},
 	event.KindDeadline:       {again: true, safe: true, leave: true},

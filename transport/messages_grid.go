@@ -47,22 +47,25 @@ type (
 		Seq uint64 `wire:"seq"`
 	}
 	// ListAgents is a linearizable read of all agents.
-	ListAgents struct{}
+	ListAgents struct{ Reading }
 	// ListAgentsOk is ordered by id.
 	ListAgentsOk struct {
 		Agents []AgentRecord  `wire:"agents"`
 		Seq    uint64         `wire:"seq"`
 		Epoch  event.Position `wire:"epoch"`
+		Read
 	}
 	// GetAgent is a linearizable read of one agent.
 	GetAgent struct {
 		AgentID event.AgentID `wire:"agent_id"`
+		Reading
 	}
 	// GetAgentOk answers GetAgent; an unknown id is an Error of kind not_found.
 	GetAgentOk struct {
 		Agent AgentRecord    `wire:"agent"`
 		Seq   uint64         `wire:"seq"`
 		Epoch event.Position `wire:"epoch"`
+		Read
 	}
 	// AgentRecord is the JSON of GET /api/agents too.
 	AgentRecord struct {
@@ -91,15 +94,16 @@ type (
 		RestartCount uint32          `wire:"restart_count" json:"restart_count"`
 	}
 	// ListNodes is a linearizable read of all storage nodes.
-	ListNodes struct{}
+	ListNodes struct{ Reading }
 	// ListNodesOk is ordered by id.
 	ListNodesOk struct {
 		Nodes []NodeRecord   `wire:"nodes"`
 		Seq   uint64         `wire:"seq"`
 		Epoch event.Position `wire:"epoch"`
+		Read
 	}
 	// GetClusterStatus asks for the body of GET /api/health.
-	GetClusterStatus struct{}
+	GetClusterStatus struct{ Reading }
 	// ClusterStatus is the answer; also the JSON of /api/health and `gridctl status`.
 	ClusterStatus struct {
 		Status              string         `wire:"status" json:"status"` // ok, no_leader or starting (this master)
@@ -118,6 +122,8 @@ type (
 		Seq                 uint64         `wire:"seq" json:"seq"`
 		Epoch               uint64         `wire:"epoch" json:"epoch"`
 		ReadMode            string         `wire:"read_mode" json:"read_mode"`
+		AgeMillis           uint64         `wire:"age_ms,optional" json:"age_ms,omitempty"` // as in Read
+		Term                uint64         `wire:"term,optional" json:"term,omitempty"`     // as in Read
 	}
 	// ShardHealth is one shard in a ClusterStatus.
 	ShardHealth struct {
@@ -145,13 +151,15 @@ type (
 		ReplicaID  event.ReplicaID `wire:"replica_id,optional" json:"-"` // for people: a master that is being replaced has two
 	}
 	// GetShardMap is a linearizable read of the map.
-	GetShardMap struct{}
+	GetShardMap struct{ Reading }
 	// ShardMapOk answers GetShardMap, and is each message of a WatchShardMap stream.
 	ShardMapOk struct {
 		Map         shardmap.Map      `wire:"map"`
 		GridID      string            `wire:"grid_id"`
 		Incarnation event.Incarnation `wire:"incarnation"`
 		Horizon     event.Position    `wire:"horizon"` // transaction horizon
+		Seq         uint64            `wire:"seq,optional"`
+		Read
 	}
 	// WatchShardMap streams ShardMapOk: the present map at once if it is newer than Epoch, then each newer one (intermediate
 	// ones may be skipped). A message at least every 5 s shows that the stream lives.
@@ -224,7 +232,8 @@ type (
 	}
 	// ReadIndex asks the leader for a linearizable read index (safety S7); followers serve reads behind it.
 	ReadIndex struct {
-		Hops uint32 `wire:"hops"`
+		Hops        uint32 `wire:"hops"`
+		Unconfirmed bool   `wire:"unconfirmed,optional"` // what the leader has applied will do: a read of consistency leader
 	}
 	// ReadIndexOk answers ReadIndex.
 	ReadIndexOk struct {
@@ -241,11 +250,13 @@ type (
 		To    uint64     `wire:"to,optional"`    // inclusive; 0: the end
 		Limit uint32     `wire:"limit,optional"` // 0: 1,000; at most 10,000
 		Type  event.Type `wire:"type,optional"`  // 0: all
+		Reading
 	}
 	// EventsOk holds encoded envelopes in seq order; an empty one is a progress mark.
 	EventsOk struct {
 		Events [][]byte `wire:"events"`
 		Last   uint64   `wire:"last"` // everything up to here has been sent or filtered
+		Contract
 	}
 	// TxnOutcome asks how a transaction ended; undecided ones are aborted first (safety S4).
 	TxnOutcome struct {
@@ -270,11 +281,12 @@ type (
 		Number uint32 `wire:"number"`
 	}
 	// AssociationTypes lists all names with numbers, the five of the Sutra protocol included.
-	AssociationTypes struct{}
+	AssociationTypes struct{ Reading }
 	// AssociationTypesOk is ordered by number.
 	AssociationTypesOk struct {
 		Names   []string `wire:"names"`
 		Numbers []uint32 `wire:"numbers"`
+		Contract
 	}
 	// MasterHello is how masters of one peer list find each other before there is a grid (safety S15).
 	MasterHello struct {

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"reflect"
+	"strings"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
@@ -23,6 +24,7 @@ type variant struct {
 	typ    reflect.Type
 	traits trait
 	unit   bool // no fields: a bare string on the wire
+	bare   bool // no field is required: without any it is a bare string too, as it was before it had fields
 }
 
 func (v *variant) has(t trait) bool { return v.traits&t != 0 }
@@ -93,10 +95,20 @@ func newVariantTable(entries []entry) variantTable {
 	t := variantTable{byName: map[string]*variant{}, byType: map[reflect.Type]*variant{}}
 	for _, e := range entries {
 		typ := reflect.TypeOf(e.msg)
-		v := &variant{name: typ.Name(), typ: typ, traits: e.traits, unit: typ.NumField() == 0}
+		v := &variant{name: typ.Name(), typ: typ, traits: e.traits, unit: typ.NumField() == 0, bare: e.traits&read != 0 && onlyOptional(typ)}
 		t.byName[v.name], t.byType[typ] = v, v
 	}
 	return t
+}
+
+// onlyOptional tells whether a message may be sent without fields.
+func onlyOptional(t reflect.Type) bool {
+	for _, f := range reflect.VisibleFields(t) {
+		if tag := f.Tag.Get("wire"); !f.Anonymous && !strings.HasSuffix(tag, ",optional") {
+			return false
+		}
+	}
+	return true
 }
 
 // variantOf finds the variant of a message or of a pointer to one.

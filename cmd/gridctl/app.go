@@ -124,7 +124,7 @@ func kindStatus(k event.Kind) int {
 	switch k {
 	case event.KindNotFound, event.KindUnknownAgent, event.KindTrimmed:
 		return exitNotFound
-	case event.KindNotLeader, event.KindUnavailable, event.KindDeadline, event.KindUnknownOutcome:
+	case event.KindNotLeader, event.KindUnavailable, event.KindTooStale, event.KindDeadline, event.KindUnknownOutcome:
 		return exitUnreachable
 	case event.KindRefused, event.KindBusy:
 		return exitRefused

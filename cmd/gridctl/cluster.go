@@ -35,8 +35,9 @@ func withSession(n int, verb func(c *cli.Context, s *session) error) cli.ActionF
 func statusCommand(out *printer) *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "the grid on one screen: level, leader, masters, agents, nodes, shards, feed lag",
-		Action: withSession(0, func(_ *cli.Context, s *session) error {
-			st, err := ask[transport.ClusterStatus](s, &transport.GetClusterStatus{})
+		Flags: readFlags(),
+		Action: withReading(0, func(_ *cli.Context, s *session, how transport.Reading) error {
+			st, err := ask[transport.ClusterStatus](s, &transport.GetClusterStatus{Reading: how})
 			if err != nil {
 				return err
 			}
@@ -67,30 +68,45 @@ func showStatus(w io.Writer, st *transport.ClusterStatus) {
 		st.HealthyAgents, st.TotalAgents, st.RunningStorageNodes, st.TotalStorageNodes, formed, len(st.Shards))
 	fmt.Fprintf(w, "feed     %d events behind\nseq      %d\n\n", st.FeedLagEvents, st.Seq)
 	showPeers(w, st.Masters)
+	showRead(w, st.Seq, transport.Read{ReadMode: st.ReadMode, AgeMillis: st.AgeMillis})
 }
 
 func agentsCommand(out *printer) *cli.Command {
 	list := &cli.Command{
 		Name: "list", Usage: "all agents",
-		Action: withSession(0, func(_ *cli.Context, s *session) error {
-			r, err := ask[transport.ListAgentsOk](s, &transport.ListAgents{})
+		Flags: readFlags(),
+		Action: withReading(0, func(_ *cli.Context, s *session, how transport.Reading) error {
+			r, err := ask[transport.ListAgentsOk](s, &transport.ListAgents{Reading: how})
 			if err != nil {
 				return err
 			}
-			return out.show(map[string]any{"agents": orEmpty(r.Agents)}, func(w io.Writer) { showAgents(w, r.Agents) })
+			body := struct {
+				Agents []transport.AgentRecord `json:"agents"`
+				readJSON
+			}{orEmpty(r.Agents), readJSON{r.Seq, r.Read}}
+			return out.show(body, func(w io.Writer) {
+				showAgents(w, r.Agents)
+				showRead(w, r.Seq, r.Read)
+			})
 		}),
 	}
 	show := &cli.Command{
 		Name: "show", Usage: "one agent with its storage nodes", ArgsUsage: "AGENT",
-		Action: withSession(1, func(c *cli.Context, s *session) error {
-			r, err := ask[transport.GetAgentOk](s, &transport.GetAgent{AgentID: event.AgentID(c.Args().First())})
+		Flags: readFlags(),
+		Action: withReading(1, func(c *cli.Context, s *session, how transport.Reading) error {
+			r, err := ask[transport.GetAgentOk](s, &transport.GetAgent{AgentID: event.AgentID(c.Args().First()), Reading: how})
 			if err != nil {
 				return err
 			}
-			return out.show(r.Agent, func(w io.Writer) {
+			body := struct {
+				transport.AgentRecord
+				readJSON
+			}{r.Agent, readJSON{r.Seq, r.Read}}
+			return out.show(body, func(w io.Writer) {
 				showAgents(w, []transport.AgentRecord{r.Agent})
 				fmt.Fprintln(w)
 				showNodes(w, withAgent(r.Agent.StorageNodes, r.Agent.AgentID))
+				showRead(w, r.Seq, r.Read)
 			})
 		}),
 	}
@@ -127,12 +143,20 @@ func showAgents(w io.Writer, agents []transport.AgentRecord) {
 func nodesCommand(out *printer) *cli.Command {
 	return &cli.Command{Name: "nodes", Usage: "the storage nodes", Subcommands: []*cli.Command{{
 		Name: "list", Usage: "all storage nodes",
-		Action: withSession(0, func(_ *cli.Context, s *session) error {
-			r, err := ask[transport.ListNodesOk](s, &transport.ListNodes{})
+		Flags: readFlags(),
+		Action: withReading(0, func(_ *cli.Context, s *session, how transport.Reading) error {
+			r, err := ask[transport.ListNodesOk](s, &transport.ListNodes{Reading: how})
 			if err != nil {
 				return err
 			}
-			return out.show(map[string]any{"nodes": orEmpty(r.Nodes)}, func(w io.Writer) { showNodes(w, r.Nodes) })
+			body := struct {
+				Nodes []transport.NodeRecord `json:"nodes"`
+				readJSON
+			}{orEmpty(r.Nodes), readJSON{r.Seq, r.Read}}
+			return out.show(body, func(w io.Writer) {
+				showNodes(w, r.Nodes)
+				showRead(w, r.Seq, r.Read)
+			})
 		}),
 	}}}
 }

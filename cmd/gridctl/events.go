@@ -19,14 +19,14 @@ const noLimit = 100 * 365 * 24 * time.Hour
 func eventsCommand(out *printer) *cli.Command {
 	list := &cli.Command{
 		Name: "list", Usage: "committed events, oldest first",
-		Flags: []cli.Flag{
+		Flags: readFlags(
 			&cli.Uint64Flag{Name: "from", Value: 1, Usage: "first seq"},
 			&cli.Uint64Flag{Name: "to", Usage: "last seq; 0 for the end"},
 			&cli.StringFlag{Name: "type", Usage: "only this type, for example node_crashed"},
 			&cli.UintFlag{Name: "limit", Value: 100, Usage: "at most this many; 0 for all"},
 			&cli.StringFlag{Name: "events", EnvVars: []string{"GRID_EVENTS"}, Usage: "read event storage at host:port instead of the masters"},
-		},
-		Action: withSession(0, func(c *cli.Context, s *session) error { return listEvents(c, s, out) }),
+		),
+		Action: withReading(0, func(c *cli.Context, s *session, how transport.Reading) error { return listEvents(c, s, out, how) }),
 	}
 	tail := &cli.Command{
 		Name: "tail", Usage: "events as they are committed, until interrupted",
@@ -57,13 +57,13 @@ func typeFilter(name string) (event.Type, error) {
 	return t, nil
 }
 
-func listEvents(c *cli.Context, s *session, out *printer) error {
+func listEvents(c *cli.Context, s *session, out *printer, how transport.Reading) error {
 	typ, err := typeFilter(c.String("type"))
 	if err != nil {
 		return err
 	}
 	limit := c.Uint("limit")
-	page := transport.ListEvents{From: max(c.Uint64("from"), 1), To: c.Uint64("to"), Type: typ}
+	page := transport.ListEvents{From: max(c.Uint64("from"), 1), To: c.Uint64("to"), Type: typ, Reading: how}
 	source := masterEvents
 	if c.String("events") != "" {
 		source = storedEvents

@@ -36,18 +36,27 @@ type (
 func shardsCommand(out *printer) *cli.Command {
 	show := &cli.Command{
 		Name: "map", Usage: "every shard with its replicas and leader",
-		Action: withSession(0, func(_ *cli.Context, s *session) error {
-			r, err := ask[transport.ShardMapOk](s, &transport.GetShardMap{})
+		Flags: readFlags(),
+		Action: withReading(0, func(_ *cli.Context, s *session, how transport.Reading) error {
+			r, err := ask[transport.ShardMapOk](s, &transport.GetShardMap{Reading: how})
 			if err != nil {
 				return err
 			}
-			return out.show(mapJSON(&r.Map), func(w io.Writer) { showMap(w, &r.Map) })
+			body := struct {
+				shardsJSON
+				readJSON
+			}{mapJSON(&r.Map), readJSON{r.Seq, r.Read}}
+			return out.show(body, func(w io.Writer) {
+				showMap(w, &r.Map)
+				showRead(w, r.Seq, r.Read)
+			})
 		}),
 	}
 	locate := &cli.Command{
 		Name: "locate", Usage: "the shard that owns a concept id, and who serves it", ArgsUsage: "ID",
-		Action: withSession(1, func(c *cli.Context, s *session) error {
-			r, err := ask[transport.ShardMapOk](s, &transport.GetShardMap{})
+		Flags: readFlags(),
+		Action: withReading(1, func(c *cli.Context, s *session, how transport.Reading) error {
+			r, err := ask[transport.ShardMapOk](s, &transport.GetShardMap{Reading: how})
 			if err != nil {
 				return err
 			}
@@ -55,8 +64,14 @@ func shardsCommand(out *printer) *cli.Command {
 			if err != nil {
 				return err
 			}
-			one := shardToJSON(shard)
-			return out.show(one, func(w io.Writer) { showShards(w, []shardJSON{one}) })
+			one := struct {
+				shardJSON
+				readJSON
+			}{shardToJSON(shard), readJSON{r.Seq, r.Read}}
+			return out.show(one, func(w io.Writer) {
+				showShards(w, []shardJSON{one.shardJSON})
+				showRead(w, r.Seq, r.Read)
+			})
 		}),
 	}
 	return &cli.Command{Name: "shards", Usage: "the shard map", Subcommands: []*cli.Command{show, locate}}

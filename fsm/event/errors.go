@@ -30,6 +30,7 @@ const (
 	KindLagging        Kind = "lagging"         // the watcher was too slow; resume
 	KindOldIncarnation Kind = "old_incarnation" // another history of the grid; fail
 	KindUnsupported    Kind = "unsupported"     // unknown variant or feature; fail
+	KindTooStale       Kind = "too_stale"       // a stale read at a replica whose state is older than asked for (AgeMillis); ask another; fail
 	KindInternal       Kind = "internal"        // a defect or a failing disk; unknown
 )
 
@@ -44,6 +45,7 @@ type Error struct {
 	RetryAfterMillis uint32    `wire:"retry_after_millis,optional"` // KindBusy
 	Txn              RequestID `wire:"txn,optional"`                // KindLocked, KindInDoubt: the holder
 	OpNumber         uint32    `wire:"op_number,optional"`          // KindPrecondition, KindInvalid: 1 + index of the transaction's op that failed; 0: none
+	AgeMillis        uint64    `wire:"age_millis,optional"`         // KindTooStale: how old the state is
 }
 
 // Error is "op: message", or the message alone.

@@ -283,10 +283,10 @@ func (s *structPlan) decodeMap(r *Reader, v reflect.Value) (seen uint64, err err
 func (s *structPlan) decodeField(r *Reader, v reflect.Value, i int) error {
 	f := &s.fields[i]
 	if f.optional && !f.plan.nilOK && r.Nil() {
-		v.Field(f.index).SetZero()
+		v.FieldByIndex(f.index).SetZero()
 		return nil
 	}
-	if err := f.plan.decode(r, v.Field(f.index)); err != nil {
+	if err := f.plan.decode(r, v.FieldByIndex(f.index)); err != nil {
 		return fmt.Errorf("field %q: %w", f.name, err)
 	}
 	return nil

@@ -155,7 +155,7 @@ func (s *structPlan) encode(b []byte, v reflect.Value, f form) ([]byte, error) {
 			b = AppendString(b, fd.name)
 		}
 		var err error
-		if b, err = fd.plan.encode(b, v.Field(fd.index), f); err != nil {
+		if b, err = fd.plan.encode(b, v.FieldByIndex(fd.index), f); err != nil {
 			return b, fmt.Errorf("%s: %w", fd.name, err)
 		}
 	}

@@ -2,7 +2,8 @@
 //
 //	value -> plan of its type (cached) -> bytes        bytes -> Reader -> plan -> value
 //
-// A struct's exported fields carry the tag `wire:"name"` or `wire:"name,optional"`; `wire:"-"` leaves a field out. Writing
+// A struct's exported fields carry the tag `wire:"name"` or `wire:"name,optional"`; `wire:"-"` leaves a field out,
+// an embedded struct without a tag stands for its fields. Writing
 // is canonical: the shortest form of every integer, map keys sorted, so equal values are equal bytes. Reading is lenient
 // where the protocol says so (map or array for a struct, any number width, string or binary) and strict where leniency
 // would hide a loss (a number that does not fit, a required field that is missing, bytes behind the value).

@@ -95,18 +95,17 @@ type structPlan struct {
 
 type field struct {
 	name     string
-	index    int
+	index    []int // reflect's path: more than one step into an embedded struct
 	optional bool
 	plan     *plan
 }
 
 func (b *builder) structOf(p *plan, t reflect.Type) error {
 	s := &structPlan{byName: map[string]int{}}
-	for i := range t.NumField() {
-		sf := t.Field(i)
+	for _, sf := range reflect.VisibleFields(t) {
 		tag, tagged := sf.Tag.Lookup("wire")
-		if tag == "-" || !sf.IsExported() && !tagged {
-			continue
+		if tag == "-" || !sf.IsExported() && !tagged || sf.Anonymous && !tagged && sf.Type.Kind() == reflect.Struct {
+			continue // of an embedded struct the fields stand here
 		}
 		name, option, _ := strings.Cut(tag, ",")
 		if !sf.IsExported() || name == "" || option != "" && option != "optional" {
@@ -120,7 +119,7 @@ func (b *builder) structOf(p *plan, t reflect.Type) error {
 			return fmt.Errorf("field %s: the name %q is taken", sf.Name, name)
 		}
 		s.byName[name] = len(s.fields)
-		s.fields = append(s.fields, field{name: name, index: i, optional: option != "", plan: fp})
+		s.fields = append(s.fields, field{name: name, index: sf.Index, optional: option != "", plan: fp})
 	}
 	if len(s.fields) > bits.UintSize {
 		return fmt.Errorf("%d fields: want at most %d", len(s.fields), bits.UintSize)

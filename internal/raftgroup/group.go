@@ -126,7 +126,7 @@ func (g *Group) start() error {
 		ServerAddressProvider: g.streams, Logger: newRaftLog(g.log), Stream: g.streams, MaxPool: maxPool, Timeout: g.cfg.Timeouts.RPC,
 		MaxRPCsInFlight: 1, // a pipelined follower can wedge while its heartbeats look fine (raft #612)
 	})
-	g.peers = newPeers(nt, &g.cfg, g.contacts, g.stores)
+	g.peers = newPeers(nt, &g.cfg, g.contacts, g.stores, g.machine.applied)
 	conf := g.cfg.raftConfig(g.notify)
 	conf.NoSnapshotRestoreOnStart = how.keepState
 	if err := g.newRaft(conf); err != nil {

@@ -33,6 +33,8 @@ type peers struct {
 	prompt   time.Duration // a failure that took longer is not tried again
 	lapse    *lapse
 	alarms   *slog.Logger
+	fresh    freshness
+	applied  *progress // the FSM's
 	pumped   sync.WaitGroup
 	raft     atomic.Pointer[raft.Raft] // nil until the replica runs
 }
@@ -43,10 +45,10 @@ var (
 	_ raft.WithClose   = (*peers)(nil)
 )
 
-func newPeers(nt *raft.NetworkTransport, c *Config, known *contacts, s *stores) *peers {
+func newPeers(nt *raft.NetworkTransport, c *Config, known *contacts, s *stores, applied *progress) *peers {
 	p := &peers{
 		NetworkTransport: nt, self: raft.ServerAddress(c.LocalID), group: c.GroupID, contacts: known, terms: s.stable.terms, log: s.log,
-		incoming: make(chan raft.RPC), done: make(chan struct{}), prompt: c.Timeouts.Heartbeat, alarms: c.Log,
+		incoming: make(chan raft.RPC), done: make(chan struct{}), prompt: c.Timeouts.Heartbeat, alarms: c.Log, applied: applied,
 	}
 	p.lapse = &lapse{peers: p, free: make(chan struct{}, maxHeld), after: c.Timeouts.Heartbeat + c.Timeouts.Heartbeat/4}
 	p.close = sync.OnceValue(func() error {
@@ -76,6 +78,9 @@ func (p *peers) pump() {
 			}
 			if p.lapse.hold(rpc) {
 				continue
+			}
+			if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+				p.fresh.heard(time.Now(), req.Term, req.LeaderCommitIndex, p.applied.get())
 			}
 			p.toMainLoop(p.lapse.admit(p.joinedToSnapshot(rpc)))
 		case <-p.done:

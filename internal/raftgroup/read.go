@@ -154,3 +154,18 @@ func (g *Group) quorum(term, start uint64) bool {
 	}
 	return voters > 0 && answered > voters/2
 }
+
+// LeaderIndex is an index, and the term, such that this replica, if it leads, has applied everything up to it. Unlike ReadIndex it
+// asks nobody: a leader that was deposed and does not know it yet misses what its successor acknowledged. Elsewhere the error
+// is of kind not_leader.
+func (g *Group) LeaderIndex(ctx context.Context) (index, term uint64, err error) {
+	const op = "read"
+	t, err := g.tenureFor(ctx, op)
+	if err != nil {
+		return 0, 0, err
+	}
+	if !g.holds(t) {
+		return 0, 0, g.notLeader(op)
+	}
+	return g.machine.applied.get(), t.term, nil
+}
