@@ -28,6 +28,8 @@ type Master struct {
 	core *core
 	undo closers
 
+	lines *transport.Severable // all ports and connections
+
 	once sync.Once
 	done chan struct{} // closed when it cannot go on
 	err  error         // why; set before done is closed
@@ -44,6 +46,8 @@ func Open(ctx context.Context, cfg Config) (*Master, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	m := &Master{cfg: cfg.withDefaults(), done: make(chan struct{})}
+	m.lines = transport.NewSeverable(m.cfg.Network)
+	m.cfg.Network = m.lines
 	if err := m.open(ctx); err != nil {
 		return nil, errors.Join(err, m.undo.run())
 	}
@@ -148,6 +152,11 @@ func (m *Master) fatal(err error) {
 		close(m.done)
 	})
 }
+
+// Abandon closes every port and connection of a master that cannot go on, and waits for nothing: while one of its threads hangs
+// on a disk the kernel keeps the process, ended or not, with all that it has open, and the other masters and the clients would
+// hold on to it. Close must not be awaited then.
+func (m *Master) Abandon() error { return m.lines.Sever() }
 
 // Close hands leadership over, answers what is in work, and stops everything in the reverse order of Open. It returns the
 // errors of all steps.

@@ -17,6 +17,7 @@ func both(t *testing.T, f func(t *testing.T, n Network)) {
 	t.Run("tcp", func(t *testing.T) { f(t, TCP()) })
 	t.Run("memory", func(t *testing.T) { f(t, NewMemory()) })
 	t.Run("host", func(t *testing.T) { f(t, NewMemory().Host("127.0.0.1")) })
+	t.Run("severable", func(t *testing.T) { f(t, NewSeverable(TCP())) })
 }
 
 func listen(t testing.TB, n Network) net.Listener {

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -43,11 +44,12 @@ type program struct {
 }
 
 func (p program) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	err := p.newApp(stdout, stderr).RunContext(ctx, args)
+	out := &lastWord{w: stderr}
+	err := p.newApp(stdout, out).RunContext(ctx, args)
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprintf(stderr, "gridmaster: %s\n", oneLine(err))
+	out.say(fmt.Sprintf("gridmaster: %s\n", oneLine(err)))
 	if errors.Is(err, errUsage) {
 		return exitUsage
 	}
@@ -55,6 +57,31 @@ func (p program) run(ctx context.Context, args []string, stdout, stderr io.Write
 		return exitRemoved
 	}
 	return exitFailed
+}
+
+// lastWord is standard error, with a last line behind which nothing comes: a master that failed is left as it stands, and what
+// still runs in it would go on to complain.
+type lastWord struct {
+	mu   sync.Mutex
+	w    io.Writer
+	said bool // guarded by mu
+}
+
+// Write implements io.Writer.
+func (l *lastWord) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.said {
+		return len(p), nil
+	}
+	return l.w.Write(p)
+}
+
+func (l *lastWord) say(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.said = true
+	fmt.Fprint(l.w, line)
 }
 
 // oneLine joins an error's lines: whoever starts a master reads one.
@@ -126,13 +153,19 @@ func (p program) serve(ctx context.Context, cfg master.Config) error {
 	}
 	select {
 	case <-ctx.Done():
-		return errors.Join(m.Err(), m.Close())
+		closed := make(chan error, 1)
+		go func() { closed <- m.Close() }()
+		select {
+		case err := <-closed:
+			return errors.Join(m.Err(), err)
+		case <-m.Done(): // meanwhile
+		}
 	case <-m.Done():
 		if errors.Is(m.Err(), master.ErrRemoved) {
 			return errors.Join(m.Err(), m.Close()) // nothing of it has failed
 		}
-		return m.Err() // without Close: the disk that failed may hang, and the others elect a leader when this process is gone
 	}
+	return errors.Join(m.Err(), m.Abandon()) // without Close: the disk that failed may hang
 }
 
 // announce tells the starter, if it asked with GRID_READY_FD=3, that this master can be asked, and where.

@@ -96,6 +96,7 @@ type ack struct {
 // that is lost, makes the next one fail.
 type load struct {
 	cancel context.CancelFunc
+	value  string
 	wg     sync.WaitGroup
 
 	mu       sync.Mutex
@@ -104,9 +105,12 @@ type load struct {
 	news     chan struct{} // closed and replaced with each ack
 }
 
-func startLoad(m *masters, writers int) *load {
+func startLoad(m *masters, writers int) *load { return startLoadOf(m, writers, "x") }
+
+// startLoadOf writes one value again and again.
+func startLoadOf(m *masters, writers int, value string) *load {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{cancel: cancel, news: make(chan struct{})}
+	l := &load{cancel: cancel, value: value, news: make(chan struct{})}
 	for i := range writers {
 		addrs := slices.Concat(m.any.Addrs()[i%3:], m.any.Addrs()[:i%3]) // clients do not all ask the same master first
 		l.wg.Go(func() {
@@ -122,7 +126,7 @@ func (l *load) write(ctx context.Context, to *transport.Masters, key string) {
 	for version := uint64(1); ctx.Err() == nil; version++ {
 		a := ack{key: key, version: version, sent: time.Now()}
 		var err error
-		a.seq, err = propose(to, key, version)
+		a.seq, err = propose(to, event.SettingChanged{Key: key, Value: l.value, Version: version})
 		a.got = time.Now()
 		l.mu.Lock()
 		if err != nil {
@@ -139,10 +143,10 @@ func (l *load) write(ctx context.Context, to *transport.Masters, key string) {
 	}
 }
 
-func propose(to *transport.Masters, key string, version uint64) (uint64, error) {
+func propose(to *transport.Masters, change event.SettingChanged) (uint64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	body, err := event.AppendBody(nil, event.SettingChanged{Key: key, Value: "x", Version: version})
+	body, err := event.AppendBody(nil, change)
 	if err != nil {
 		return 0, err
 	}

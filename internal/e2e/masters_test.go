@@ -20,7 +20,9 @@ import (
 // masters is three real gridmaster processes without anything else, with the time-outs of the lan preset.
 type masters struct {
 	t     *testing.T
-	dir   string
+	bin   string                     // of the program
+	dir   string                     // of the data directories and logs
+	env   func(*masterProc) []string // nil: nothing more
 	peers string
 	procs [3]*masterProc
 	pool  *transport.Pool
@@ -37,7 +39,15 @@ type masterProc struct {
 
 func startMasters(t *testing.T) *masters {
 	t.Helper()
-	m := &masters{t: t, dir: t.TempDir(), pool: transport.NewPool(transport.PoolConfig{})}
+	m := newMasters(t, t.TempDir())
+	m.start()
+	return m
+}
+
+// newMasters is three masters that are not started yet.
+func newMasters(t *testing.T, dir string) *masters {
+	t.Helper()
+	m := &masters{t: t, bin: filepath.Join(binaries, "gridmaster"), dir: dir, pool: transport.NewPool(transport.PoolConfig{})}
 	var peers, grids []string
 	ports := freePorts(t, 9)
 	for i := range m.procs {
@@ -49,14 +59,23 @@ func startMasters(t *testing.T) *masters {
 	m.peers = strings.Join(peers, ",")
 	m.any = transport.NewMasters(grids, m.pool)
 	t.Cleanup(m.stop)
+	return m
+}
+
+// start starts those that are down and waits until they serve.
+func (m *masters) start() {
+	m.t.Helper()
 	var ready [3]<-chan error
 	for i, p := range m.procs {
-		ready[i] = m.launch(p)
+		if p.cmd == nil {
+			ready[i] = m.launch(p)
+		}
 	}
 	for i, p := range m.procs {
-		m.await(p, ready[i])
+		if ready[i] != nil {
+			m.await(p, ready[i])
+		}
 	}
-	return m
 }
 
 // freePorts asks the system for ports; all are held until the last one is known, so that none is given twice.
@@ -84,8 +103,11 @@ func (m *masters) launch(p *masterProc) <-chan error {
 	if p.log, err = os.OpenFile(filepath.Join(m.dir, p.id+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
 		m.t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join(binaries, "gridmaster"), "--id", p.id, "--data", filepath.Join(m.dir, p.id), "--peers", m.peers, "--bootstrap")
+	cmd := exec.Command(m.bin, "--id", p.id, "--data", m.data(p), "--peers", m.peers, "--bootstrap")
 	cmd.Env = append(os.Environ(), "GRID_READY_FD=3")
+	if m.env != nil {
+		cmd.Env = append(cmd.Env, m.env(p)...)
+	}
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{w}, p.log
 	if err := cmd.Start(); err != nil {
 		m.t.Fatal(err)
@@ -116,15 +138,23 @@ func (m *masters) await(p *masterProc, ready <-chan error) {
 	}
 }
 
-// end sends a signal to a master and returns a channel that closes when its process is gone.
+// data is a master's data directory.
+func (m *masters) data(p *masterProc) string { return filepath.Join(m.dir, p.id) }
+
+// end sends a signal to a master and returns a channel that tells when its process is gone.
 func (m *masters) end(p *masterProc, sig syscall.Signal) <-chan error {
 	m.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		m.t.Fatalf("signal %s: %v", p.id, err)
+	}
+	return m.leave(p)
+}
+
+// leave returns a channel that tells when a master's process is gone, and counts it as down.
+func (m *masters) leave(p *masterProc) <-chan error {
 	gone := make(chan error, 1)
 	cmd := p.cmd
 	p.cmd = nil
-	if err := cmd.Process.Signal(sig); err != nil {
-		m.t.Fatalf("signal %s: %v", p.id, err)
-	}
 	go func() { gone <- errors.Join(cmd.Wait(), p.log.Close()) }()
 	return gone
 }
