@@ -24,14 +24,16 @@ type badDisk struct {
 	raft.LogStore
 	hang chan struct{} // writes wait for it
 	mu   sync.Mutex
-	fail error // guarded by mu
-	flip bool  // guarded by mu; entries come back with a bit changed
+	fail error         // guarded by mu
+	slow time.Duration // guarded by mu; every write takes so long
+	flip bool          // guarded by mu; entries come back with a bit changed
 }
 
 func (b *badDisk) StoreLogs(logs []*raft.Log) error {
 	b.mu.Lock()
-	hang, fail := b.hang, b.fail
+	hang, fail, slow := b.hang, b.fail, b.slow
 	b.mu.Unlock()
+	time.Sleep(slow)
 	if hang != nil {
 		<-hang
 	}
@@ -39,6 +41,12 @@ func (b *badDisk) StoreLogs(logs []*raft.Log) error {
 		return fail
 	}
 	return b.LogStore.StoreLogs(logs)
+}
+
+func (b *badDisk) takes(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.slow = d
 }
 
 func (b *badDisk) GetLog(i uint64, l *raft.Log) error {
@@ -67,6 +75,44 @@ func onBadDisks(c *cluster) map[*node]*badDisk {
 		}
 	}
 	return disks
+}
+
+// A disk that is slow, with half a second for each write, costs nobody the leadership: on a follower it is hardly noticed, on the
+// leader it slows every write down.
+func TestSlowDiskDeposesNobody(t *testing.T) {
+	for _, leads := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t, transport.NewMemory(), 3)
+			disks := onBadDisks(c)
+			c.start()
+			defer c.stop()
+			l := c.leader()
+			l.must("a")
+			_, term, _ := l.group.Leader()
+			slow := c.others(l)[0]
+			if leads {
+				slow = l
+			}
+			disks[slow].takes(500 * time.Millisecond)
+			defer disks[slow].takes(0)
+			begun := time.Now()
+			var last Result
+			for range 60 {
+				last = l.must("b")
+			}
+			took := time.Since(begun)
+			if leads && took < 30*time.Second || !leads && took > time.Second {
+				t.Errorf("60 writes took %v with the slow disk on the leader: %v", took, leads)
+			}
+			time.Sleep(time.Minute)
+			for _, n := range c.nodes {
+				n.wait(last.Index)
+				if id, now, ok := n.group.Leader(); !ok || now != term || id != l.id {
+					t.Errorf("%s follows %s in term %d; it was %s in term %d", n.id, id, now, l.id, term)
+				}
+			}
+		})
+	}
 }
 
 // A leader whose disk hangs leaves within the write deadline, says why, and another leads.
