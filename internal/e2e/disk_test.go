@@ -86,7 +86,7 @@ func (d *disk) make() {
 func (d *disk) mount() {
 	d.t.Helper()
 	if d.image == "" {
-		d.run("mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", d.dir)
+		d.run("mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", d.dir)
 		return
 	}
 	d.run("mount", "-o", "loop", d.image, d.dir)
@@ -204,7 +204,7 @@ func deaf(t *testing.T, m *masters, p *masterProc) {
 		}
 		host, ports, _ := strings.Cut(address, ":")
 		for _, port := range strings.Split(ports, "/") {
-			eventually(t, 30*time.Second, "port "+port+" of "+p.id+" is closed", func() (bool, string) {
+			eventually(t, time.Minute, "port "+port+" of "+p.id+" is closed", func() (bool, string) {
 				c, err := net.DialTimeout("tcp", net.JoinHostPort(host, port), time.Second)
 				if err == nil {
 					c.Close()
@@ -224,7 +224,7 @@ func checkEnd(t *testing.T, m *masters, p *masterProc, gone <-chan error, cause 
 		if !errors.As(err, &status) || status.ExitCode() != 1 {
 			t.Errorf("%s ended with %v, want exit status 1", p.id, err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s still runs", p.id)
 	}
 	log, err := os.ReadFile(filepath.Join(m.dir, p.id+".log"))
