@@ -151,7 +151,9 @@ func openLog(dir string, c storeConfig) (*logStore, error) {
 		path = filepath.Join(dir, boltFile)
 		log, err = openBolt(path)
 	} else {
-		log, err = wal.Open(path, wal.WithSegmentSize(c.segmentBytes), wal.WithLogger(c.log))
+		log, err = wal.Open(path, wal.WithSegmentSize(c.segmentBytes), wal.WithLogger(rotationLog{c.log, func(what string, err error) error {
+			return c.latch.fail(fmt.Errorf("log of %s in %s: %s: %w", c.group, path, what, err))
+		}}))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open log in %s: %w", path, err)
