@@ -13,7 +13,7 @@ import (
 // check says which invariants of a state do not hold. Tests ask it behind every apply. It computes again, from the tables
 // alone, everything that is kept incrementally.
 func check(s *State) error {
-	return errors.Join(checkSums(s), checkCounts(s), checkAgents(s), checkShards(s), checkTxns(s), checkIndexes(s), checkLocal(s), checkLevels(s))
+	return errors.Join(checkSums(s), checkCounts(s), checkAgents(s), checkShards(s), checkTxns(s), checkIndexes(s), checkLocal(s), CheckLevels(s))
 }
 
 func sumOf[K, V any](t *table[K, V]) (sum lanes) {
@@ -250,11 +250,11 @@ func checkLocal(s *State) error {
 	return errors.Join(errs...)
 }
 
-// checkLevels: what came with a level is not there below it, and nobody who could not know its rules is in its grid.
-func checkLevels(s *State) error {
+// CheckLevels: what came with a level is not there below it, and nobody who could not know its rules is in its grid.
+func CheckLevels(s *State) error {
 	var errs []error
 	c := s.check
-	if s.head.Level < checkLevel && (c.Index != 0 || c.Seq != 0 || len(c.Differ) > 0) {
+	if s.head.Level < CheckLevel && (c.Index != 0 || c.Seq != 0 || len(c.Differ) > 0) {
 		errs = append(errs, fmt.Errorf("level %d and a check %+v", s.head.Level, c))
 	}
 	if c.Index%CheckStride != 0 || c.Seq > s.head.Seq || c.Index > s.mark.RaftIndex && s.mark.RaftIndex > 0 || (c.Index == 0) != (c.Seq == 0) {

@@ -6,8 +6,8 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
-// checkLevel is the level from which states are compared (safety S9, S13).
-const checkLevel = 2
+// CheckLevel is the level from which states are compared (safety S9, S13).
+const CheckLevel = 2
 
 const (
 	// CheckStride is the distance of the entries behind which replicas' states are compared.
@@ -38,6 +38,23 @@ type StateCheck struct {
 // Checks are the newest at most ChecksKept, in order; those from before the last Restore are unknown. Safe for any
 // goroutine; the slice must not be changed.
 func (m *Machine) Checks() []Check { return *m.checks.Load() }
+
+// Differs is the first comparison in the log, since the last Restore, that this machine's own state does not pass; nil: none.
+// It says nothing about the state and changes nothing in it. For the goroutine that calls Apply.
+func (m *Machine) Differs() *event.StateChecked { return m.differs }
+
+// compare looks at a comparison before it is decided: a state that differs may well refuse it.
+func (r *run) compare(body event.Body) {
+	b, ok := body.(event.StateChecked)
+	if !ok || r.differs != nil || len(b.Agree) <= len(b.Differ) {
+		return
+	}
+	for _, c := range slices.Concat(r.known, r.checks) {
+		if c.Index == b.AtIndex && (c.Digest != b.Digest || c.Local != b.LocalDigest) {
+			r.differs = &b
+		}
+	}
+}
 
 // LastCheck is the last comparison on record; its Index is 0 when there was none.
 func (s *State) LastCheck() StateCheck { return s.check }

@@ -193,3 +193,38 @@ func TestOlderVersion(t *testing.T) {
 		t.Error("an entry of level 2 was applied")
 	}
 }
+
+// TestDiffers: a state that is not the majority's finds out from the log, also when it refuses the event, and only once it
+// knows what it had there.
+func TestDiffers(t *testing.T) {
+	r := checked(t)
+	r.index = 3000
+	r.must(event.SettingChanged{Key: "k"})
+	own := r.m.Checks()[1]
+	agree := []event.ReplicaID{"master-1.a", "master-2.b"}
+	same := event.StateChecked{AtIndex: 2048, AtSeq: own.Seq, Digest: own.Digest, LocalDigest: own.Local, Agree: agree}
+	for name, b := range map[string]event.StateChecked{
+		"history":         {AtIndex: 2048, AtSeq: own.Seq, Digest: [32]byte{1}, LocalDigest: own.Local, Agree: agree},
+		"local":           {AtIndex: 2048, AtSeq: own.Seq, Digest: own.Digest, Agree: agree},
+		"a future event":  {AtIndex: 2048, AtSeq: own.Seq + 99, Digest: [32]byte{1}, Agree: agree},
+		"of an old entry": {AtIndex: 1024, Digest: [32]byte{9}, Agree: agree},
+	} {
+		m := NewMachine()
+		if _, _, err := m.ApplyBatch(r.log); err != nil {
+			t.Fatal(err)
+		}
+		m.differs = nil // the comparison in checked is made up
+		for i, body := range []event.StateChecked{same, b} {
+			if _, _, err := m.Apply(EntryMeta{Index: 3002 + uint64(i), Time: r.now, Level: 2}, [][]byte{encoded(event.NewCommand("master-1", body))}); err != nil {
+				t.Fatal(err)
+			}
+			if differs := m.Differs() != nil; differs != (i == 1) {
+				t.Errorf("%s: comparison %d: differs %v", name, i, differs)
+			}
+		}
+		m = reborn(t, m.View())
+		if _, _, err := m.Apply(EntryMeta{Index: 3004, Time: r.now, Level: 2}, [][]byte{encoded(event.NewCommand("master-1", b))}); err != nil || m.Differs() != nil {
+			t.Errorf("%s: restored: %v, %v", name, m.Differs(), err)
+		}
+	}
+}

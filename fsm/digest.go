@@ -11,7 +11,7 @@ func (s *State) Digest() [32]byte {
 	} {
 		b = sum.append(b)
 	}
-	if s.head.Level >= checkLevel {
+	if s.head.Level >= CheckLevel {
 		b = appendObject(append(b, byte(secCheck)), &s.check)
 	}
 	return sha256.Sum256(b)

@@ -103,8 +103,8 @@ var handlers = map[event.Type]handler{
 	event.TypeMasterUnreachable:  health(on(decideMasterUnreachable, evolveMasterUnreachable)),
 	event.TypeMasterRecovered:    health(on(decideMasterRecovered, evolveMasterRecovered)),
 	event.TypeIncarnationStarted: health(on(decideIncarnationStarted, evolveIncarnationStarted)),
-	event.TypeStateChecked:       since(checkLevel, on(decideStateChecked, evolveStateChecked)),
-	event.TypeClockSkew:          since(checkLevel, on(decideClockSkew, evolveClockSkew)),
+	event.TypeStateChecked:       since(CheckLevel, on(decideStateChecked, evolveStateChecked)),
+	event.TypeClockSkew:          since(CheckLevel, on(decideClockSkew, evolveClockSkew)),
 	event.TypeLevelRaised:        on(decideLevelRaised, evolveLevelRaised),
 
 	event.TypeFeedAcked:   on(decideFeedAcked, evolveFeedAcked),

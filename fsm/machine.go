@@ -42,6 +42,7 @@ type Machine struct {
 	checks   atomic.Pointer[[]Check] // likewise
 	work     *State                  // ahead of view only inside a call
 	supports uint32                  // the highest level whose rules it knows
+	differs  *event.StateChecked     // the first comparison of the log that this state does not pass
 	err      error                   // the first failure; the machine is dead from then on
 }
 
@@ -76,7 +77,7 @@ func (m *Machine) ApplyBatch(entries []Entry) ([][]Answer, []Record, error) {
 	if m.err != nil {
 		return nil, nil, m.err
 	}
-	r := run{s: m.work}
+	r := run{s: m.work, known: m.Checks()}
 	answers := make([][]Answer, len(entries))
 	for i, e := range entries {
 		a, err := r.entry(e)
@@ -87,6 +88,9 @@ func (m *Machine) ApplyBatch(entries []Entry) ([][]Answer, []Record, error) {
 		answers[i] = a
 	}
 	m.keep(r.checks)
+	if m.differs == nil {
+		m.differs = r.differs
+	}
 	m.publish()
 	return answers, r.records, nil
 }
@@ -106,7 +110,7 @@ func (m *Machine) Restore(s *State) error {
 		return err
 	}
 	s.supports = m.supports
-	m.work, m.err = s, nil
+	m.work, m.err, m.differs = s, nil, nil
 	m.checks.Store(&[]Check{})
 	m.publish()
 	return nil

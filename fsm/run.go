@@ -15,6 +15,8 @@ type run struct {
 	meta    EntryMeta
 	records []Record
 	checks  []Check // of the multiples that were passed
+	known   []Check // those from before
+	differs *event.StateChecked
 }
 
 func (r *run) entry(e Entry) ([]Answer, error) {
@@ -50,6 +52,7 @@ func (r *run) command(c *event.Command) (Answer, error) {
 		return Answer{}, fmt.Errorf("no handler: a newer version wrote it")
 	}
 	c.Body = event.Clean(c.Body)
+	r.compare(c.Body)
 	if err := r.s.admissible(c, h); err != nil {
 		return Answer{Err: err}, nil
 	}

@@ -50,7 +50,7 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 	writeTable(&c, &s.emitters)
 	writeTable(&c, &s.cursors)
 	writeTable(&c, &s.backlog)
-	if s.head.Level >= checkLevel {
+	if s.head.Level >= CheckLevel {
 		writeRow(&c, secCheck, &s.check)
 	}
 	writeRow(&c, secEnd, &trailer{Rows: c.rows, Digest: s.Digest(), Local: s.LocalDigest()})

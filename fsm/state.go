@@ -58,7 +58,7 @@ type history struct {
 	settings table[string, Setting]
 	types    table[string, AssociationType]
 	sinks    table[string, Sink]
-	check    StateCheck // zero, not hashed and not in snapshots below checkLevel
+	check    StateCheck // zero, not hashed and not in snapshots below CheckLevel
 }
 
 // local is replicated and in snapshots, but not in the feed; LocalDigest covers it.

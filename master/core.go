@@ -40,6 +40,7 @@ type core struct {
 	txns     *txn.Coordinator
 	gateway  *gateway.Gateway
 	shipper  *feed.Shipper
+	service  *service
 	table    dispatch
 	undo     closers
 }
@@ -79,12 +80,16 @@ func (c *core) open(in surroundings) error {
 		}
 		return outbox.Close()
 	})
-	c.replica = &replica{machine: fsm.NewMachine(), outbox: outbox, fatal: in.fatal, log: c.cfg.Log}
-
+	ready := make(chan struct{})
+	c.service = newService()
+	c.service.ready, c.service.handOver, c.service.fatal, c.service.log = ready, c.handOver, in.fatal, c.cfg.Log
+	c.undo.add(c.service.Close)
+	c.service.mark = (&markers{dir: in.dir, now: time.Now}).Mark
+	c.replica = &replica{machine: fsm.NewMachine(), outbox: outbox, fatal: in.fatal, log: c.cfg.Log,
+		differ: c.service.Differ}
 	self, _ := c.cfg.Peers.Find(c.cfg.ID)
 	c.book = &book{gridID: c.founding.GridID, self: self, listed: c.cfg.Peers, view: c.replica.View, greet: greeter(in.pool), told: map[event.ReplicaID]told{}}
 
-	ready := make(chan struct{})
 	lead := &leader{cfg: c.cfg, founding: c.founding, replica: c.replica, clock: machineClock(), ready: ready, log: c.cfg.Log}
 	if err := c.openGroup(in, lead); err != nil {
 		return err
@@ -92,7 +97,7 @@ func (c *core) open(in surroundings) error {
 
 	c.leading = &leading{self: c.cfg.ID, find: c.book.Find, group: c.group, limit: c.cfg.Limits.Request}
 	slow, quick := c.openPool(), c.openPool() // replies on a connection are in order: some must not wait behind others
-	c.proposer = &proposer{leading: c.leading, group: c.group, pool: in.pool, slow: slow, beats: newBacklog(), stats: in.stats}
+	c.proposer = &proposer{leading: c.leading, group: c.group, pool: in.pool, slow: slow, beats: newBacklog(), stats: in.stats, service: c.service}
 	c.council = &council{founding: c.founding, group: c.group, leading: c.leading, pool: in.pool, view: c.replica.View,
 		candidates: &candidates{heard: map[event.MasterID]candidate{}}}
 	rounds := newRounds(quick)
@@ -183,6 +188,14 @@ func (c *core) staff(lead *leader, in surroundings) {
 	lead.confirm = func(ctx context.Context) error { _, _, err := c.group.ReadIndex(ctx); return err }
 	lead.contacts = c.contacts
 	lead.sweep, lead.ship = c.txns.Sweep, c.shipper.Run
+	lead.inquiry = &inquiry{self: c.founding.Replica, voters: c.voters, local: c.stateDigests, limit: c.cfg.Limits.Check, log: c.cfg.Log,
+		ask: func(ctx context.Context, to event.ReplicaID, r *transport.StateDigests) (*transport.StateDigestsOk, error) {
+			peer, known := c.book.Find(to)
+			if !known {
+				return nil, fmt.Errorf("nobody knows where master %s listens", to)
+			}
+			return transport.Call[transport.StateDigestsOk](ctx, in.pool, peer.Grid, r)
+		}}
 	lead.members = &members{self: c.cfg.ID, book: c.book, config: c.committed, view: c.replica.View, propose: lead.record,
 		log: c.cfg.Log, facts: map[event.ReplicaID]facts{}}
 }
@@ -201,6 +214,17 @@ func (c *core) level() uint32 {
 		return level
 	}
 	return fsm.SupportedLevel
+}
+
+// voters are the replicas that vote.
+func (c *core) voters() []event.ReplicaID {
+	var ids []event.ReplicaID
+	for _, p := range c.group.Peers() {
+		if p.Suffrage == raftgroup.Voter {
+			ids = append(ids, p.ID)
+		}
+	}
+	return ids
 }
 
 // committed is the configuration behind which an event of this leader may stand.

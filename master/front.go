@@ -102,12 +102,13 @@ func (f *front) close() error {
 // await is the core, as soon as there is one.
 func (f *front) await(ctx context.Context) (*core, error) {
 	if c := f.core.Load(); c != nil {
-		return c, nil
+		return c, c.service.Err()
 	}
 	message := "this master is starting: its grid is not formed yet"
 	select {
 	case <-f.open:
-		return f.core.Load(), nil
+		c := f.core.Load()
+		return c, c.service.Err()
 	case <-ctx.Done():
 	case <-f.shut:
 		message = "this master is stopping"

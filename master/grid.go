@@ -88,6 +88,7 @@ func (c *core) routes() dispatch {
 	on(d, func(ctx context.Context, r *transport.AssociationTypes) (any, error) {
 		return result(c.associationTypes(ctx, r))
 	})
+	on(d, func(_ context.Context, r *transport.StateDigests) (any, error) { return c.stateDigests(r), nil })
 	onStream(d, c.watches.ShardMap)
 	onStream(d, c.watches.Assignments)
 	onStream(d, c.watches.Events)
@@ -96,10 +97,20 @@ func (c *core) routes() dispatch {
 
 // Handle answers one request of either protocol.
 func (c *core) Handle(ctx context.Context, s *transport.Session, req any) (any, error) {
-	if handle, ours := c.table[reflect.TypeOf(req)]; ours {
-		return handle(ctx, s, req)
+	if err := c.service.Err(); err != nil {
+		return nil, err
 	}
-	return c.gateway.Handle(ctx, s, req)
+	handle, ours := c.table[reflect.TypeOf(req)]
+	if !ours {
+		return c.gateway.Handle(ctx, s, req)
+	}
+	ctx, cancel := c.service.While(ctx)
+	defer cancel()
+	ok, err := handle(ctx, s, req)
+	if out := c.service.Err(); out != nil { // what it read may be wrong
+		return nil, &event.Error{Kind: event.KindUnknownOutcome, Op: "serve", Message: out.Error()}
+	}
+	return ok, err
 }
 
 // readIndex answers another master's reader.

@@ -28,6 +28,7 @@ type leader struct {
 	contacts func() []contact
 	sweep    func(ctx context.Context) error
 	ship     func(ctx context.Context) error
+	inquiry  *inquiry
 	clock    *logClock
 	ready    <-chan struct{} // closed when everything above is there
 	log      *slog.Logger
@@ -62,6 +63,7 @@ func (l *leader) Run(ctx context.Context, term uint64) {
 		{"placement", o.reconcile},
 		{"transactions", l.sweep},
 		{"feed", l.ship},
+		{"state checks", o.watchStates},
 	} {
 		wg.Go(func() { o.keep(ctx, loop.name, loop.run) })
 	}

@@ -81,6 +81,9 @@ func (m *Master) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := m.reinstall(ctx, dir, founding); err != nil {
+		return err
+	}
 	m.core, err = openCore(m.cfg, surroundings{dir: dir, founding: founding, raft: ports.peer, pool: pool, stats: stats, fatal: m.fatal, formation: formation, aborted: m.aborted.Load})
 	if err != nil {
 		return err

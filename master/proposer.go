@@ -3,6 +3,7 @@ package master
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -18,6 +19,8 @@ type proposer struct {
 	slow    *transport.Pool // for telemetry, which waits at the leader: replies on a connection are in order
 	beats   *backlog
 	stats   *stats
+	service *service
+	halted  atomic.Pointer[event.Error] // why this leader takes no commands; nil: it does
 }
 
 // idempotent lists the types that take effect once however often they are proposed, without a request id or an emitter's
@@ -85,9 +88,15 @@ func (p *proposer) local(ctx context.Context, prop proposal) (fsm.Answer, error)
 		propose = p.group.ProposeTelemetry
 		defer p.beats.begin()()
 	}
+	if halted := p.halted.Load(); halted != nil {
+		return fsm.Answer{}, halted
+	}
 	result, err := propose(ctx, prop.bytes)
 	if err != nil {
 		return fsm.Answer{}, err
+	}
+	if err := p.service.Err(); err != nil { // the answer is of a state that is not the others'
+		return fsm.Answer{}, &event.Error{Kind: event.KindUnknownOutcome, Op: "propose", Message: err.Error()}
 	}
 	return answerOf(result)
 }

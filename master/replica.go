@@ -24,6 +24,8 @@ type replica struct {
 	mapped  signal // its shard map is newer
 	fleet   signal // its agents, nodes or shards changed
 
+	differ func(event.StateChecked) // Apply's: told that this state does not pass a comparison of the log
+
 	settled bool  // Apply's: the outbox holds nothing above the state
 	failed  error // Apply's: nothing is applied or snapshotted any more
 }
@@ -82,6 +84,9 @@ func (r *replica) apply(entries []raftgroup.Entry) ([][]fsm.Answer, error) {
 			}
 		}
 	}
+	if check := r.machine.Differs(); check != nil {
+		r.differ(*check)
+	}
 	r.notify(before, after, records)
 	return answers, nil
 }
@@ -116,6 +121,9 @@ func (r *replica) fail(err error) {
 func (r *replica) Snapshot() (raftgroup.Snapshot, error) {
 	if r.failed != nil {
 		return nil, r.failed
+	}
+	if check := r.machine.Differs(); check != nil {
+		return nil, fmt.Errorf("take a snapshot: at entry %d the state differs from that of %v", check.AtIndex, check.Agree)
 	}
 	state := r.machine.View()
 	through, _ := ackedByAll(state)

@@ -56,6 +56,9 @@ func (c *core) status(ctx context.Context, want transport.Reading) *transport.Cl
 	if status == statusOK && want.Mode() != transport.Stale { // who wants what is here must not wait for a leader
 		if ok, err := c.peers(ctx, &transport.RaftPeers{}); err == nil {
 			out.Masters = ok.Peers
+			if ok.Halted != "" {
+				out.Level, out.Reason = fsm.Critical, ok.Halted
+			}
 		}
 	}
 	return out
@@ -68,6 +71,9 @@ func (c *core) peers(ctx context.Context, r *transport.RaftPeers) (ok *transport
 		safe: true,
 		local: func(context.Context) error {
 			ok = &transport.RaftPeersOk{Peers: c.localPeers()}
+			if halted := c.proposer.halted.Load(); halted != nil {
+				ok.Halted = halted.Message
+			}
 			return nil
 		},
 		remote: func(ctx context.Context, address string) (err error) {

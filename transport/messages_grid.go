@@ -139,7 +139,8 @@ type (
 	}
 	// RaftPeersOk is ordered by id.
 	RaftPeersOk struct {
-		Peers []Peer `wire:"peers"`
+		Peers  []Peer `wire:"peers"`
+		Halted string `wire:"halted,optional"` // why the leader takes no commands; empty: it does
 	}
 	// Peer is one master; MatchIndex is known to the leader only (a follower asks it).
 	Peer struct {

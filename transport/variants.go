@@ -84,6 +84,7 @@ var variants = newVariantTable([]entry{
 	{TransferLeadership{}, 0}, {TransferLeadershipOk{}, 0},
 	{TakeSnapshot{}, again}, {TakeSnapshotOk{}, 0},
 	{IsMember{}, read}, {IsMemberOk{}, 0},
+	{StateDigests{}, read}, {StateDigestsOk{}, 0},
 })
 
 type variantTable struct {
