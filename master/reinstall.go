@@ -19,12 +19,9 @@ import (
 // reinstallFile is the marker's name in the data directory.
 const reinstallFile = "reinstall.json"
 
-// A state is installed anew at most this often within this time; what differs more often has a cause that taking the state
-// again does not cure.
-const (
-	reinstallsAllowed = 2
-	reinstallsWithin  = time.Hour
-)
+// reinstallsWithin is the time in which a state is installed anew once; what differs again has a cause that taking the state
+// does not cure.
+const reinstallsWithin = time.Hour
 
 // reinstallLimit is how long one master may take to hand its state over: gigabytes over a slow link.
 const reinstallLimit = 10 * time.Minute
@@ -101,7 +98,7 @@ func (r reinstallRecord) tooOften(now time.Time) error {
 			recent++
 		}
 	}
-	if recent <= reinstallsAllowed {
+	if recent < 2 {
 		return nil
 	}
 	return fmt.Errorf("this master's state differed from the other masters' %d times within %s, last at entry %d (event %d); it stays out: "+

@@ -139,8 +139,20 @@ func configOf(c *cli.Context, log *slog.Logger) (master.Config, error) {
 	return cfg, cfg.Validate()
 }
 
-// serve runs the master until ctx ends or it fails for good.
+// serve runs the master until ctx ends or it fails for good. One whose state is not the other masters' starts again in the
+// same process, and takes theirs; master.Open refuses to do that over and over.
 func (p program) serve(ctx context.Context, cfg master.Config) error {
+	for {
+		err := p.serveOnce(ctx, cfg)
+		if !errors.Is(err, master.ErrReinstall) || ctx.Err() != nil {
+			return err
+		}
+		cfg.Log.Warn("starting again, to take the state from another master", "reason", err)
+		p.ready = nil // announced already
+	}
+}
+
+func (p program) serveOnce(ctx context.Context, cfg master.Config) error {
 	m, err := master.Open(ctx, cfg)
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
@@ -161,7 +173,7 @@ func (p program) serve(ctx context.Context, cfg master.Config) error {
 		case <-m.Done(): // meanwhile
 		}
 	case <-m.Done():
-		if errors.Is(m.Err(), master.ErrRemoved) {
+		if errors.Is(m.Err(), master.ErrRemoved) || errors.Is(m.Err(), master.ErrReinstall) {
 			return errors.Join(m.Err(), m.Close()) // nothing of it has failed
 		}
 	}
