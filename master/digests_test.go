@@ -91,9 +91,9 @@ func (c *cluster) write(leader event.MasterID, behind uint64) {
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {
-			for ctx.Err() == nil && m.core.replica.View().RaftIndex() <= behind && m.core.service.Err() == nil {
+			for ctx.Err() == nil && m.core.replica.View().RaftIndex() <= behind && m.core.service.Err() == nil && m.core.proposer.halted.Load() == nil {
 				body := event.SettingChanged{Key: fmt.Sprintf("k.%d", w), Value: "v"}
-				if _, err := m.core.proposer.Here(ctx, event.Command{Actor: "test", Type: body.Type(), Body: body}); err != nil && m.core.service.Err() == nil {
+				if _, err := m.core.proposer.Here(ctx, event.Command{Actor: "test", Type: body.Type(), Body: body}); err != nil && m.core.service.Err() == nil && m.core.proposer.halted.Load() == nil {
 					c.t.Errorf("write: %v", err)
 					return
 				}
@@ -174,4 +174,43 @@ func TestAnImpureReplicaLeaves(t *testing.T) {
 			t.Errorf("%s is back; recorded is %+v", victim, check)
 		}
 	}
+}
+
+// TestNoMajority: with one master away and the other two different nobody knows who is right: no command is taken, reads are,
+// and every master says so. When the third is back, its word decides, and the one that differed leaves.
+func TestNoMajority(t *testing.T) {
+	impure := &impurity{}
+	c := newCluster(t, func(cfg *Config) {
+		cfg.Limits.Check, cfg.Limits.Unreachable = 50*time.Millisecond, 30*time.Second
+		cfg.impure = impure.of(cfg.ID)
+	})
+	c.start(c.ids()...)
+	leader, followers := c.leader()
+	odd, away := followers[0], followers[1]
+	c.stop(away)
+	impure.victim.Store(&odd)
+	c.write(leader, c.nextCheck(leader))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, id := range []event.MasterID{leader, odd} {
+		for critical := false; !critical && ctx.Err() == nil; {
+			s := must[transport.ClusterStatus](c, id, &transport.GetClusterStatus{})
+			critical = s.Level == fsm.Critical && strings.Contains(s.Reason, "replicas disagree") && s.Status == statusOK
+		}
+	}
+	if ctx.Err() != nil {
+		t.Fatal("the grid is not critical")
+	}
+	must[transport.AssociationTypesOk](c, leader, &transport.AssociationTypes{})
+	short, stop := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer stop()
+	_, err := transport.Call[transport.ProposeOk](short, c.pool, c.peer(odd).Grid, proposeOf(t, event.SettingChanged{Key: "k", Value: "v"}))
+	if err == nil || c.up[leader].core.proposer.halted.Load() == nil {
+		t.Errorf("a command was taken: %v", err)
+	}
+	c.start(away)
+	if err := c.ended(odd); !errors.Is(err, ErrReinstall) {
+		t.Fatalf("%s ended with %v", odd, err)
+	}
+	must[transport.ProposeOk](c, away, proposeOf(t, event.SettingChanged{Key: "k", Value: "v"}))
 }
