@@ -182,7 +182,7 @@ func TestNoMajority(t *testing.T) {
 	impure := &impurity{}
 	c := newCluster(t, func(cfg *Config) {
 		cfg.Limits.Check, cfg.Limits.Unreachable = 50*time.Millisecond, 30*time.Second
-		cfg.impure = impure.of(cfg.ID)
+		cfg.Machine = impure.of(cfg.ID)
 	})
 	c.start(c.ids()...)
 	leader, followers := c.leader()
