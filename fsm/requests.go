@@ -25,7 +25,35 @@ type request struct {
 	Outcome uint8           `wire:"outcome"`
 	Seq     uint64          `wire:"seq"`
 	Value   uint64          `wire:"value"`
-	Err     *event.Error    `wire:"err"`
+	Err     *refusal        `wire:"err"`
+}
+
+// refusal is an event.Error as the state keeps it. It has its own form because it is hashed and in snapshots: a field that is
+// added to what goes over the wire must not change them.
+type refusal struct {
+	Kind             event.Kind      `wire:"kind"`
+	Op               string          `wire:"op"`
+	Message          string          `wire:"message"`
+	Leader           string          `wire:"leader"`
+	Epoch            uint64          `wire:"epoch"`
+	RetryAfterMillis uint32          `wire:"retry_after_millis"`
+	Txn              event.RequestID `wire:"txn"`
+	OpNumber         uint32          `wire:"op_number"`
+}
+
+func kept(e *event.Error) *refusal {
+	if e == nil {
+		return nil
+	}
+	return &refusal{e.Kind, e.Op, e.Message, e.Leader, e.Epoch, e.RetryAfterMillis, e.Txn, e.OpNumber}
+}
+
+func (r *refusal) told() *event.Error {
+	if r == nil {
+		return nil
+	}
+	return &event.Error{Kind: r.Kind, Op: r.Op, Message: r.Message, Leader: r.Leader, Epoch: r.Epoch,
+		RetryAfterMillis: r.RetryAfterMillis, Txn: r.Txn, OpNumber: r.OpNumber}
 }
 
 // tabled tells whether a command's answer is remembered under its request id. Telemetry and acknowledgements are idempotent
@@ -51,14 +79,14 @@ func (r *run) once(c *event.Command, h handler) (Answer, error) {
 		if q.Body != sum {
 			return Answer{Err: &event.Error{Kind: event.KindIDReused, Op: op, Message: "request id " + c.RequestID.String() + " was used for something else: make a new one"}}, nil
 		}
-		return Answer{Seq: q.Seq, Value: q.Value, Err: q.Err}, nil
+		return Answer{Seq: q.Seq, Value: q.Value, Err: q.Err.told()}, nil
 	}
 	if err := s.outOfTime(op, c.RequestID, c.Issued); err != nil {
 		return Answer{Err: err}, nil
 	}
 	a, remember, err := r.decide(c, h)
 	if err == nil && remember {
-		s.putRequest(request{ID: c.RequestID, Issued: c.Issued, Body: sum, Seq: a.Seq, Value: a.Value, Err: a.Err})
+		s.putRequest(request{ID: c.RequestID, Issued: c.Issued, Body: sum, Seq: a.Seq, Value: a.Value, Err: kept(a.Err)})
 		s.forget()
 	}
 	return a, err

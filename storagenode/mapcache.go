@@ -11,11 +11,22 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/fsm/shardmap"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
+	"github.com/sutra-grid/sutra-grid/internal/pack"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
-// mapFile is the last map that the masters sent, so that a node starts without them: an encoded ShardMapOk and CRC-32C.
+// mapFile is the last map that the masters sent, so that a node starts without them: a cachedMap and CRC-32C.
 const mapFile = "shardmap.mp"
+
+// cachedMap is what the file holds: of a ShardMapOk what is true of the map, and not what was true of one reply.
+type cachedMap struct {
+	ShardMapOk struct {
+		Map         shardmap.Map      `wire:"map"`
+		GridID      string            `wire:"grid_id"`
+		Incarnation event.Incarnation `wire:"incarnation"`
+		Horizon     event.Position    `wire:"horizon"`
+	} `wire:"ShardMapOk"`
+}
 
 // mapState is one map as this node knows it. It is replaced, never changed.
 type mapState struct {
@@ -109,7 +120,9 @@ func (c *mapCache) update(msg *transport.ShardMapOk) error {
 }
 
 func writeMap(path string, msg *transport.ShardMapOk) error {
-	b, err := transport.EncodeMessage(nil, msg)
+	var c cachedMap
+	c.ShardMapOk.Map, c.ShardMapOk.GridID, c.ShardMapOk.Incarnation, c.ShardMapOk.Horizon = msg.Map, msg.GridID, msg.Incarnation, msg.Horizon
+	b, err := pack.Append(nil, &c)
 	if err != nil {
 		return fmt.Errorf("encode the shard map: %w", err)
 	}
@@ -140,15 +153,12 @@ func decodeMap(b []byte) (*transport.ShardMapOk, error) {
 	if !ok {
 		return nil, errors.New("its checksum is wrong")
 	}
-	msg, err := transport.DecodeMessage(body)
-	if err != nil {
+	var c cachedMap
+	if err := pack.Unmarshal(body, &c); err != nil {
 		return nil, err
 	}
-	m, ok := msg.(*transport.ShardMapOk)
-	if !ok {
-		return nil, fmt.Errorf("it holds a %s", transport.VariantName(msg))
-	}
-	return m, nil
+	m := c.ShardMapOk
+	return &transport.ShardMapOk{Map: m.Map, GridID: m.GridID, Incarnation: m.Incarnation, Horizon: m.Horizon}, nil
 }
 
 func appendSum(b []byte) []byte {

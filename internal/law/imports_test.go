@@ -55,6 +55,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/shardmap", "ownership"},
 		{"internal/datadir", "identity and lock"},
 		{"internal/graphwalk", "paths inside one shard"},
+		{"internal/pack", "the form of the cached map"},
 		{"internal/raftgroup", "replica groups"},
 		{"storagenode/engine", "the replica's state machine"},
 		{"storagenode/lock", "wait queues"},
