@@ -132,13 +132,13 @@ func (r *run) settle() {
 	resume := r.load.pause()
 	defer resume()
 	through := r.newest()
+	r.fault(r.shipped(through)) // and so all have caught up: nobody is about to be sent a snapshot
 	complete := slices.SortedStableFunc(slices.Values(r.running()), func(a, b event.MasterID) int {
 		return cmp.Compare(r.member(a).Oldest(), r.member(b).Oldest())
 	})
 	for _, id := range complete {
 		r.fault(r.readFeed(id, through))
 	}
-	r.fault(r.shipped(through))
 	for _, two := range r.tap.twoLeaders() {
 		r.faultf("two leaders in %s", two)
 	}
