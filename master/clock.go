@@ -23,12 +23,11 @@ func newLogClock(time int64, read func() (monotonic time.Duration, wall int64)) 
 	return &logClock{read: read, at: at, time: time}
 }
 
-// machineClock is a log clock on this machine's clocks.
-func machineClock() *logClock {
+// machineClock is a log clock on this machine's monotonic clock and a wall clock.
+func machineClock(wall func() time.Time) *logClock {
 	start := time.Now()
-	return newLogClock(start.UnixMicro(), func() (time.Duration, int64) {
-		now := time.Now()
-		return now.Sub(start), now.UnixMicro()
+	return newLogClock(wall().UnixMicro(), func() (time.Duration, int64) {
+		return time.Since(start), wall().UnixMicro()
 	})
 }
 
@@ -54,4 +53,11 @@ func (c *logClock) Now() time.Time {
 		c.time -= min(-behind, passed/drift)
 	}
 	return time.UnixMicro(c.time)
+}
+
+// Behind is by how much the wall clock is ahead of log time.
+func (c *logClock) Behind() time.Duration {
+	now := c.Now().UnixMicro()
+	_, wall := c.read()
+	return time.Duration(wall-now) * time.Microsecond
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/fsm/shardmap"
 	"github.com/sutra-grid/sutra-grid/internal/fault"
@@ -42,7 +43,14 @@ type Config struct {
 	// Machine stands between the log and the state machine, for simulations of a broken one; nil: nothing does.
 	Machine func(raftgroup.FSM) raftgroup.FSM
 
-	fault func(fault.Label) error // of formation; tests: an error here stops the master as a crash would
+	seams seams
+}
+
+// seams are what tests change.
+type seams struct {
+	fault   func(fault.Label) error // of formation; an error here stops the master as a crash would
+	wall    func() time.Time        // this machine's clock
+	foundAt uint32                  // the level of a new grid
 }
 
 // Limits are the clocks of a master.
@@ -148,8 +156,14 @@ func (c Config) withDefaults() Config {
 			*d.field = d.value
 		}
 	}
-	if c.fault == nil {
-		c.fault = fault.Err
+	if c.seams.wall == nil {
+		c.seams.wall = time.Now
+	}
+	if c.seams.foundAt == 0 {
+		c.seams.foundAt = fsm.SupportedLevel
+	}
+	if c.seams.fault == nil {
+		c.seams.fault = fault.Err
 	}
 	return c
 }

@@ -90,7 +90,7 @@ func (c *core) open(in surroundings) error {
 	self, _ := c.cfg.Peers.Find(c.cfg.ID)
 	c.book = &book{gridID: c.founding.GridID, self: self, listed: c.cfg.Peers, view: c.replica.View, greet: greeter(in.pool), told: map[event.ReplicaID]told{}}
 
-	lead := &leader{cfg: c.cfg, founding: c.founding, replica: c.replica, clock: machineClock(), ready: ready, log: c.cfg.Log}
+	lead := &leader{cfg: c.cfg, founding: c.founding, replica: c.replica, clock: machineClock(c.cfg.seams.wall), ready: ready, log: c.cfg.Log}
 	if err := c.openGroup(in, lead); err != nil {
 		return err
 	}
@@ -187,6 +187,7 @@ func (c *core) staff(lead *leader, in surroundings) {
 	lead.proposer, lead.council = c.proposer, c.council
 	lead.confirm = func(ctx context.Context) error { _, _, err := c.group.ReadIndex(ctx); return err }
 	lead.contacts = c.contacts
+	lead.handTo = c.group.TransferTo
 	lead.sweep, lead.ship = c.txns.Sweep, c.shipper.Run
 	lead.inquiry = &inquiry{self: c.founding.Replica, voters: c.voters, local: c.stateDigests, limit: c.cfg.Limits.Check, log: c.cfg.Log,
 		ask: func(ctx context.Context, to event.ReplicaID, r *transport.StateDigests) (*transport.StateDigestsOk, error) {

@@ -15,7 +15,7 @@ import (
 
 // stateDigests answers the leader, which compares all masters' states (safety S9).
 func (c *core) stateDigests(r *transport.StateDigests) *transport.StateDigestsOk {
-	ok := &transport.StateDigestsOk{Replica: c.founding.Replica, TimeMicros: time.Now().UnixMicro()}
+	ok := &transport.StateDigestsOk{Replica: c.founding.Replica, TimeMicros: c.cfg.seams.wall().UnixMicro()}
 	for _, check := range c.replica.machine.Checks() {
 		if check.Index > r.Above {
 			ok.Digests = append(ok.Digests, transport.StateDigest{Index: check.Index, Seq: check.Seq, Chain: check.Chain, Digest: check.Digest, Local: check.Local})

@@ -167,7 +167,7 @@ func TestAnImpureReplicaLeaves(t *testing.T) {
 		must[transport.AssociationTypesOk](c, followers[0], &transport.AssociationTypes{}) // the others serve
 
 		c.start(victim)
-		leader, followers = c.leader()
+		leader, _ = c.leader()
 		from, next = c.up[leader].core.replica.View().Seq()+1, c.nextCheck(leader)
 		c.write(leader, next)
 		if check := c.checkedAt(victim, from, next); len(check.Agree) != 3 || len(check.Differ) != 0 {

@@ -56,7 +56,7 @@ type Founding struct {
 
 func newFormation(cfg Config, dir *datadir.Dir) (*formation, error) {
 	self, _ := cfg.Peers.Find(cfg.ID)
-	f := &formation{self: self, peers: cfg.Peers, boot: cfg.Bootstrap, join: cfg.Join, dir: dir, fault: cfg.fault, log: cfg.Log}
+	f := &formation{self: self, peers: cfg.Peers, boot: cfg.Bootstrap, join: cfg.Join, dir: dir, fault: cfg.seams.fault, log: cfg.Log}
 	record, err := readForming(dir)
 	if err != nil {
 		return nil, err

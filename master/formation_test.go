@@ -56,7 +56,7 @@ func (v *village) start(ctx context.Context, id event.MasterID, crashAt fault.La
 	cfg := DefaultConfig()
 	cfg.ID, cfg.Peers, cfg.Bootstrap = id, v.peers, true
 	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-	cfg.fault = func(label fault.Label) error {
+	cfg.seams.fault = func(label fault.Label) error {
 		if label == crashAt {
 			return errCrash
 		}

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/fsm/shardmap"
 )
@@ -29,6 +28,7 @@ type leader struct {
 	sweep    func(ctx context.Context) error
 	ship     func(ctx context.Context) error
 	inquiry  *inquiry
+	handTo   func(ctx context.Context, id event.ReplicaID) error
 	clock    *logClock
 	ready    <-chan struct{} // closed when everything above is there
 	log      *slog.Logger
@@ -64,6 +64,7 @@ func (l *leader) Run(ctx context.Context, term uint64) {
 		{"transactions", l.sweep},
 		{"feed", l.ship},
 		{"state checks", o.watchStates},
+		{"clocks", o.watchClocks},
 	} {
 		wg.Go(func() { o.keep(ctx, loop.name, loop.run) })
 	}
@@ -100,7 +101,7 @@ func (o *office) begin(ctx context.Context) error {
 	s := o.replica.View()
 	if s.Seq() == 0 {
 		if err := o.record(ctx, event.IncarnationStarted{GridID: o.founding.GridID, Incarnation: o.founding.Incarnation,
-			Reason: "formed", Level: fsm.SupportedLevel}); err != nil {
+			Reason: "formed", Level: o.cfg.seams.foundAt}); err != nil {
 			return err
 		}
 	}

@@ -513,7 +513,7 @@ func TestMastersFormAfterCrashes(t *testing.T) {
 			crashed := map[event.MasterID]bool{}
 			c := newCluster(t, func(cfg *Config) {
 				id := cfg.ID
-				cfg.fault = func(label fault.Label) error {
+				cfg.seams.fault = func(label fault.Label) error {
 					mu.Lock()
 					defer mu.Unlock()
 					if label != step || crashed[id] {

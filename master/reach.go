@@ -74,6 +74,7 @@ func (o *office) watchMasters(ctx context.Context) error {
 		if err := o.members.Introduce(ctx); err != nil && ctx.Err() == nil {
 			o.log.Warn("masters not introduced", "err", err)
 		}
+		o.raiseLevel(ctx)
 		o.council.Tend(ctx, reach.grace, o.log)
 	}
 }

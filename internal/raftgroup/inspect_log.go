@@ -229,12 +229,11 @@ func (w *logWalk) batches() bool {
 	at, whole := int64(0), true // whole: from a batch's beginning, so that its checksum says something
 	for {
 		b := w.file.batch(at)
-		good, err := len(b.entries), b.err
-		if err != nil {
+		if b.err != nil {
 			if len(b.entries) == 0 && whole && w.file.ends(b) {
 				return true
 			}
-			good, err = w.file.whole(b)
+			good, err := w.file.whole(b)
 			if next, more := w.file.nextWhole(b.place(good), w.next+uint64(good)); !more && w.tail && whole {
 				return w.damage(b.start, true, fmt.Errorf("a write of %d entries or more did not complete: %w", len(b.entries), err))
 			} else if !w.entries(b.entries[:good]) {

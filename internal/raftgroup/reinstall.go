@@ -51,7 +51,7 @@ func (c *ReinstallConfig) validate() error {
 		}
 	}
 	if c.From == c.LocalID {
-		errs = append(errs, fmt.Errorf("From is %s itself", c.LocalID))
+		errs = append(errs, fmt.Errorf("the replica to fetch from is %s itself", c.LocalID))
 	}
 	return errors.Join(errs...)
 }

@@ -84,10 +84,11 @@ func TestStatesAreCompared(t *testing.T) {
 
 // TestPlanIsAFunctionOfTheSeed, and another seed is another plan.
 func TestPlanIsAFunctionOfTheSeed(t *testing.T) {
-	if listing(plan(5, 30)) != listing(plan(5, 30)) {
+	five, again, six := plan(5, 30), plan(5, 30), plan(6, 30)
+	if listing(five) != listing(again) {
 		t.Error("one seed, two plans")
 	}
-	if listing(plan(5, 30)) == listing(plan(6, 30)) {
+	if listing(five) == listing(six) {
 		t.Error("two seeds, one plan")
 	}
 	losses, met := 0, map[string]bool{}

@@ -154,16 +154,6 @@ func (w *world) cut(from, to []string) {
 	}
 }
 
-func (w *world) others(host string, of []string) []string {
-	var out []string
-	for _, h := range of {
-		if h != host {
-			out = append(out, h)
-		}
-	}
-	return out
-}
-
 func (w *world) masterHosts() []string { return w.hosts[:len(w.ids)] }
 
 func (w *world) config(id event.MasterID) master.Config {
