@@ -58,8 +58,8 @@ func decodeCursor(q *transport.Neighbors) (place, error) {
 	if len(q.Cursor) != base64.RawURLEncoding.EncodedLen(cursorLen) {
 		return place{}, refusal
 	}
-	b, err := base64.RawURLEncoding.DecodeString(q.Cursor)
-	if err != nil || b[0] != cursorVersion || b[1] > byte(incoming) {
+	b, err := base64.RawURLEncoding.DecodeString(q.Cursor) // it passes over line breaks, so what it gives may be shorter
+	if err != nil || len(b) != cursorLen || b[0] != cursorVersion || b[1] > byte(incoming) {
 		return place{}, refusal
 	}
 	body, sum := b[:2+orderLen], binary.BigEndian.Uint32(b[2+orderLen:])

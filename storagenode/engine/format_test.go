@@ -186,6 +186,7 @@ func FuzzCursor(f *testing.F) {
 	q := &transport.Neighbors{ConceptID: "a", Direction: "out"}
 	f.Add(encodeCursor(place{order{1, 2}, outgoing}, q), "a", "out")
 	f.Add("AQAAAAAAAAAAAAAAAAAAAAAA", "a", "in")
+	f.Add("AQA000000000000000\r00000", "0", "0") // a line break
 	f.Fuzz(func(t *testing.T, cursor, id, direction string) {
 		q := &transport.Neighbors{ConceptID: id, Direction: direction, Cursor: cursor}
 		at, err := decodeCursor(q)
