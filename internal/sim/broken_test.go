@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,7 +44,8 @@ func TestBrokenGridsAreCaught(t *testing.T) {
 	}
 }
 
-// eagerFront is a server in front of the masters that says "done" as soon as it has passed a proposal on.
+// eagerFront is a server in front of the masters that says "done" as soon as it has passed a proposal on, once, to each in turn:
+// what it passes to a master that is down is lost.
 func eagerFront(w *world) (addrs []string, end func()) {
 	pool := transport.NewPool(transport.PoolConfig{Network: w.net.Host(frontHost)})
 	var targets []string
@@ -53,15 +55,17 @@ func eagerFront(w *world) (addrs []string, end func()) {
 	masters := transport.NewMasters(targets, pool)
 	background, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
+	var turn atomic.Uint64
 	server := transport.NewServer(transport.ServerConfig{Name: frontHost, Log: w.config(w.ids[0]).Log,
 		Handler: func(ctx context.Context, _ *transport.Session, req any) (any, error) {
 			if _, lie := req.(*transport.Propose); !lie {
 				return masters.Call(ctx, req)
 			}
+			target := targets[turn.Add(1)%uint64(len(targets))]
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(background, 50*time.Millisecond)
 				defer cancel()
-				_, _ = masters.Call(ctx, req) // whatever becomes of it
+				_, _ = pool.Call(ctx, target, req) // whatever becomes of it
 			})
 			return &transport.ProposeOk{}, nil
 		}})
