@@ -1,6 +1,7 @@
 package raftgroup
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,15 +124,18 @@ func (q *queue) cut(now time.Time) (batch []*proposal, wait time.Duration) {
 	return b.batch, wait
 }
 
-// drain takes all that is left.
+// drain takes all that is left; what was withdrawn, wherever it stands, has its answer already.
 func (q *queue) drain() []*proposal {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	all := append(withoutTaken(q.urgent), withoutTaken(q.lazy)...)
-	q.urgent, q.lazy = nil, nil
-	for _, p := range all {
-		p.taken = true
+	var all []*proposal
+	for _, p := range slices.Concat(q.urgent, q.lazy) {
+		if !p.taken {
+			p.taken = true
+			all = append(all, p)
+		}
 	}
+	q.urgent, q.lazy = nil, nil
 	return all
 }
 
