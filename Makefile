@@ -5,6 +5,7 @@ DATA ?= dev-data
 FUZZTIME ?= 2m
 LOSSES ?= 1000
 HOURS ?= 2
+VET  ?=
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./master/txn/... ./client/...
 
 .PHONY: all build run test race check fuzz e2e sim clean
@@ -18,9 +19,9 @@ run: build ## a whole grid on this machine; Ctrl-C stops it and keeps its data
 	@exec $(BIN)/gridctl dev --data $(DATA)
 
 test: ## everything a developer runs before a commit
-	go test -timeout 8m ./...
-	go test -tags faults ./internal/fault
-	go test -timeout 8m -race -short $(RACE)
+	go test $(VET) -timeout 8m ./...
+	go test $(VET) -tags faults ./internal/fault
+	go test $(VET) -timeout 8m -race -short $(RACE)
 
 race: ## all tests under the race detector
 	CGO_ENABLED=1 go test -timeout 20m -race ./...
@@ -28,7 +29,8 @@ race: ## all tests under the race detector
 check: ## format, vet, staticcheck, go.mod, import law and style measures, 5 s of each fuzz target
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files"; exit 1; }
 	go vet ./...
-	go vet -tags faults ./...
+	go vet -tags faults ./internal/fault
+	go vet -race ./fsm/shardmap
 	go tool staticcheck ./...
 	go mod tidy -diff
 	go test ./internal/law
