@@ -9,6 +9,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
+	"github.com/sutra-grid/sutra-grid/storagenode/engine"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -17,7 +18,7 @@ const (
 	aloneNode   event.NodeID  = "node-0"
 	aloneShard  event.ShardID = "shard-0"
 	eventsNode  event.NodeID  = "node-events"
-	eventsShard event.ShardID = "events"
+	eventsShard               = engine.EventsShard
 )
 
 // Config describes one node. Start from DefaultConfig.

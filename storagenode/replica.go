@@ -124,7 +124,7 @@ func (r *replica) open(n *Node, path string) error {
 	r.group, err = raftgroup.Open(raftgroup.Config{
 		GroupID: string(r.shard), LocalID: r.id, Dir: filepath.Join(path, raftDir),
 		Host: n.host, Network: n.cfg.Network, TLS: n.cfg.TLS, Addresses: n.maps.address,
-		Timeouts: n.cfg.Groups.Timeouts, FSM: machine{r.engine, r.changed}, Lead: r.lead, Applied: r.engine.Applied,
+		Timeouts: n.cfg.Groups.Timeouts, FSM: machine{r.engine, r.changed}, Level: level, Lead: r.lead, Applied: r.engine.Applied,
 		SnapshotThreshold: n.cfg.Groups.SnapshotThreshold, TrailingLogs: n.cfg.Groups.TrailingLogs,
 		SegmentBytes: n.cfg.Groups.SegmentBytes, Fatal: fatal, Log: r.log,
 	})
@@ -170,3 +170,6 @@ func (r *replica) closeStores() error {
 	}
 	return err
 }
+
+// level is what the group's entries are written at. A replica of an older version stops at the first of them and says so.
+func level() uint32 { return engine.Level }

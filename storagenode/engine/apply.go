@@ -116,6 +116,7 @@ type applier struct {
 	batch *pebble.Batch
 
 	index    uint64 // of the entry in hand
+	level    uint32 // of the entry in hand: the rules that it was written under (safety S13)
 	position uint32 // of the op in hand in the entry
 }
 
@@ -130,7 +131,7 @@ func (a *applier) entry(en *raftgroup.Entry) ([]any, error) {
 	if en.Level > Level {
 		return nil, fmt.Errorf("it was written at level %d, this version supports %d", en.Level, Level)
 	}
-	a.index, a.position = en.Index, 0
+	a.index, a.level, a.position = en.Index, en.Level, 0
 	a.meta.LogTime = max(a.meta.LogTime, en.Time)
 	for i, b := range en.Commands {
 		answer, err := a.command(b)

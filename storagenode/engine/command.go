@@ -54,8 +54,8 @@ func (c *Command) ops() []transport.Op {
 	return nil
 }
 
-// body is the message of the command's kind, nil when it is missing.
-func (c *Command) body() any {
+// message is the message of the command's kind, nil when it is missing.
+func (c *Command) message() any {
 	switch {
 	case c.Kind == Write && c.Write != nil:
 		return c.Write
@@ -63,6 +63,19 @@ func (c *Command) body() any {
 		return c.Prepare
 	case c.Kind == Finish && c.Finish != nil:
 		return c.Finish
+	}
+	return nil
+}
+
+// form is the message as the log holds it, nil when it is missing.
+func (c *Command) form() any {
+	switch {
+	case c.Kind == Write && c.Write != nil:
+		return &writeForm{formOfOps(c.Write.Ops)}
+	case c.Kind == Prepare && c.Prepare != nil:
+		return formOfPrepare(c.Prepare)
+	case c.Kind == Finish && c.Finish != nil:
+		return formOfFinish(c.Finish)
 	}
 	return nil
 }
@@ -78,11 +91,11 @@ type commandForm struct {
 
 // AppendCommand encodes c behind b. The error is a defect of the caller: the message of c's kind is missing.
 func AppendCommand(b []byte, c Command) ([]byte, error) {
-	message := c.body()
-	if message == nil {
+	form := c.form()
+	if form == nil {
 		return b, fmt.Errorf("encode command: no message of kind %s", c.Kind)
 	}
-	body, err := pack.AppendArray(nil, message)
+	body, err := pack.AppendArray(nil, form)
 	if err != nil {
 		return b, fmt.Errorf("encode command of kind %s: %w", c.Kind, err)
 	}
@@ -101,27 +114,40 @@ func decodeCommand(b []byte) (c Command, body []byte, err error) {
 		return c, nil, fmt.Errorf("decode command: %w", err)
 	}
 	c = Command{Kind: form.Kind, RequestID: form.RequestID, Issued: form.Issued}
-	var message any
-	switch c.Kind {
-	case Write:
-		c.Write = new(transport.Write)
-		message = c.Write
-	case Prepare:
-		c.Prepare = new(transport.Prepare)
-		message = c.Prepare
-	case Finish:
-		c.Finish = new(transport.Finish)
-		message = c.Finish
-	default:
-		return c, nil, fmt.Errorf("decode command: unknown %s", c.Kind)
-	}
 	if len(form.Body) == 0 {
 		return c, nil, errors.New("decode command: empty body")
 	}
-	if err := pack.UnmarshalLoose(form.Body, message); err != nil {
+	if err := c.readMessage(form.Body); err != nil {
 		return c, nil, fmt.Errorf("decode %s: %w", c.Kind, err)
 	}
 	return c, form.Body, nil
+}
+
+// readMessage reads the message of the command's kind.
+func (c *Command) readMessage(body []byte) error {
+	switch c.Kind {
+	case Write:
+		var form writeForm
+		if err := pack.UnmarshalLoose(body, &form); err != nil {
+			return err
+		}
+		c.Write = &transport.Write{Ops: opsOfForm(form.Ops)}
+	case Prepare:
+		var form prepareForm
+		if err := pack.UnmarshalLoose(body, &form); err != nil {
+			return err
+		}
+		c.Prepare = form.prepare()
+	case Finish:
+		var form finishForm
+		if err := pack.UnmarshalLoose(body, &form); err != nil {
+			return err
+		}
+		c.Finish = form.finish()
+	default:
+		return errors.New("there is no such command")
+	}
+	return nil
 }
 
 // bodyHash is what the request table keeps of a write's body: half a SHA-256 tells bodies apart well enough for a check

@@ -17,8 +17,14 @@ import (
 // ErrClosed is what a closed engine answers.
 var ErrClosed = errors.New("shard engine is closed")
 
-// Level is the highest level of entries that this version understands (safety S13).
-const Level = 1
+// Level is the highest level of entries that this version understands, and the one that it writes (safety S13).
+//
+//	1  concepts, associations, transactions
+//	2  deletes; a concept of the events shard was created when its event happened
+const (
+	Level        = 2
+	deletesLevel = 2
+)
 
 // Options say whose state the store holds.
 type Options struct {
@@ -134,6 +140,9 @@ func (e *Engine) open() error {
 		return err
 	}
 	loaded, err := loadState(s.db, &e.o)
+	if err == nil {
+		err = upgrade(s.db, &loaded.meta, e.o.Log)
+	}
 	if err != nil {
 		s.release()
 		return err

@@ -67,7 +67,7 @@ func encode(t failer, c Command) []byte {
 
 func entryAt(t failer, index uint64, commands ...Command) raftgroup.Entry {
 	t.Helper()
-	en := raftgroup.Entry{Index: index, Term: 1, Version: 1, Level: 1, Time: testTime + int64(index)*1_000_000}
+	en := raftgroup.Entry{Index: index, Term: 1, Version: 1, Level: Level, Time: testTime + int64(index)*1_000_000}
 	for _, c := range commands {
 		en.Commands = append(en.Commands, encode(t, c))
 	}

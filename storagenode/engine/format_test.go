@@ -66,14 +66,21 @@ func TestGoldenCommands(t *testing.T) {
 	golden(t, "commands.txt", b.String())
 }
 
-// TestGoldenKeySpace is the whole key space after a few commands that touch every table.
-func TestGoldenKeySpace(t *testing.T) {
+// goldenEngine has applied a few commands that touch every table.
+func goldenEngine(t *testing.T) *Engine {
+	t.Helper()
 	e := newEngine(t)
 	commands := sampleCommands()
 	do(t, e, commands[0])
 	do(t, e, commands[1:]...)
 	do(t, e, prepareOf(3, 88, 9, half(transport.OpLinkIn, "far", "b")), finishOf(4, 99, 8, false),
 		writeOf(5, testTime, association("a", "nobody", 0)))
+	return e
+}
+
+// keySpace is every row of a store, in hexadecimal.
+func keySpace(t *testing.T, e *Engine) string {
+	t.Helper()
 	var b strings.Builder
 	s, err := e.use()
 	must(t, err)
@@ -84,22 +91,102 @@ func TestGoldenKeySpace(t *testing.T) {
 		fmt.Fprintf(&b, "%x %x\n", it.Key(), it.Value())
 	}
 	must(t, it.Close())
-	golden(t, "keyspace.txt", b.String())
-	golden(t, "snapshot.txt", hex.EncodeToString(snapshotOf(t, e))+"\n")
+	return b.String()
 }
 
-// TestGoldenSnapshotIsRead reads the stream of the file, not the one that this version writes.
-func TestGoldenSnapshotIsRead(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("testdata", "snapshot.txt"))
-	must(t, err)
-	stream, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	must(t, err)
-	e := newEngine(t)
-	must(t, e.Restore(bytes.NewReader(stream)))
-	if got, want := e.Stats(), (Stats{Concepts: 2, Edges: 2, Written: 5}); got.Concepts != want.Concepts || got.Edges != want.Edges {
-		t.Fatalf("stats %+v, want %+v", got, want)
+// TestGoldenKeySpace is the whole key space after a few commands that touch every table.
+func TestGoldenKeySpace(t *testing.T) {
+	e := goldenEngine(t)
+	golden(t, "keyspace-2.txt", keySpace(t, e))
+	golden(t, "snapshot-2.txt", hex.EncodeToString(snapshotOf(t, e))+"\n")
+}
+
+// TestGoldenSnapshotsAreRead reads the streams of the files, not the one that this version writes: both formats are the
+// state that the same commands make today.
+func TestGoldenSnapshotsAreRead(t *testing.T) {
+	want := digestOf(t, goldenEngine(t))
+	for _, name := range []string{"snapshot.txt", "snapshot-2.txt"} {
+		text, err := os.ReadFile(filepath.Join("testdata", name))
+		must(t, err)
+		stream, err := hex.DecodeString(strings.TrimSpace(string(text)))
+		must(t, err)
+		e := newEngine(t)
+		must(t, e.Restore(bytes.NewReader(stream)))
+		if got, want := e.Stats(), (Stats{Concepts: 2, Edges: 2, Written: 5}); got.Concepts != want.Concepts || got.Edges != want.Edges {
+			t.Fatalf("%s: stats %+v, want %+v", name, got, want)
+		}
+		locked(t, e, "b", 3)
+		if digestOf(t, e) != want {
+			t.Errorf("%s restored is not the state of today:\n%s", name, keySpace(t, e))
+		}
 	}
-	locked(t, e, "b", 3)
+}
+
+// storeOf makes an engine's directory whose store has exactly these rows.
+func storeOf(t *testing.T, o Options, rows func(set func(key, value []byte))) {
+	t.Helper()
+	c := (&Engine{o: o}).storeConfig()
+	c.cacheBytes, c.fatal = 1<<20, o.Fatal
+	must(t, createDir("engine", c, meta{}))
+	s, err := openStore(o.fs.PathJoin("engine", storePrefix+"000001"), c)
+	must(t, err)
+	rows(func(key, value []byte) { must(t, s.db.Set(key, value, pebble.NoSync)) })
+	must(t, s.db.Flush())
+	s.release()
+	must(t, s.err)
+}
+
+// TestOldDirectoriesAreUpgraded opens a store with the rows of the file of format 1: it becomes what the same commands make
+// today, whatever an upgrade that was cut short has left.
+func TestOldDirectoriesAreUpgraded(t *testing.T) {
+	want := keySpace(t, goldenEngine(t))
+	text, err := os.ReadFile(filepath.Join("testdata", "keyspace.txt"))
+	must(t, err)
+	for _, leftover := range []string{"", "4080060a24182d824063", "42e3b98a4da31a127d4bde6e43033f66ba80060a24182d82406161"} {
+		o := testOptions(t, vfs.NewCrashableMem())
+		storeOf(t, o, func(set func(key, value []byte)) {
+			for line := range strings.Lines(string(text)) {
+				k, v, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+				set(unhex(t, k), unhex(t, v))
+			}
+			if leftover != "" {
+				set(unhex(t, leftover), nil)
+			}
+		})
+		e := mustOpen(t, o)
+		if got := keySpace(t, e); got != want {
+			t.Errorf("upgraded it is\n%s, want\n%s", got, want)
+		}
+		// It is durable: what a crash leaves opens as the new format.
+		after := testOptions(t, o.fs.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{}))
+		mustClose(t, e)
+		again := mustOpen(t, after)
+		if got := keySpace(t, again); got != want {
+			t.Errorf("after a crash it is\n%s, want\n%s", got, want)
+		}
+		mustClose(t, again)
+	}
+}
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	must(t, err)
+	return b
+}
+
+func TestStoresOfOtherFormatsAreRefused(t *testing.T) {
+	for _, format := range []uint32{0, formatVersion + 1} {
+		o := testOptions(t, vfs.NewMem())
+		storeOf(t, o, func(set func(key, value []byte)) {
+			value, err := encodeMeta(meta{Format: format, ShardID: testShard})
+			must(t, err)
+			set([]byte{tableMeta}, value)
+		})
+		if _, err := Open("engine", o); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("format %d", format)) {
+			t.Errorf("format %d: %v", format, err)
+		}
+	}
 }
 
 func TestLinksAreWrittenAsPackWould(t *testing.T) {
@@ -228,7 +315,7 @@ func FuzzCommand(f *testing.F) {
 			t.Fatalf("encoded again it is %x (%v), was %x", twice, err, encoded)
 		}
 		index := e.Applied() + 1
-		e.Apply([]raftgroup.Entry{{Index: index, Term: 1, Version: 1, Level: 1, Time: testTime, Commands: [][]byte{b}}})
+		e.Apply([]raftgroup.Entry{{Index: index, Term: 1, Version: 1, Level: Level, Time: testTime, Commands: [][]byte{b}}})
 		if e.Applied() != index {
 			t.Fatalf("applied %d, want %d", e.Applied(), index)
 		}

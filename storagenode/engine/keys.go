@@ -21,6 +21,11 @@ import (
 //	30 request id(16)                -> outcome: what the request's first answer was (safety S3, S5)
 //	31 txn id(16)                    -> prepared: the attempt in doubt here, with its intents; its locks follow from them
 //	32 txn id(16) attempt(8)         -> attempt: refused or committed, until the horizon passes it (safety S4)
+//	40 created(8) id                 -> nothing: concepts in the order of their creation
+//	41 hash(16) created(8) id        -> nothing: the same, of those with an attribute; the hash is of its key and value
+//	42 hash(16) created(8) id        -> nothing: the same, of those with a tag
+//
+// Tables 12 to 1f are kept for what belongs to vectors.
 //
 // An order is the log index (8) and the position in the entry (4) at which the association first committed here. Learning it
 // again finds the order in 22 and 23 and leaves it, so it keeps its place.
@@ -35,6 +40,10 @@ const (
 	tableOutcome  byte = 0x30
 	tablePrepared byte = 0x31
 	tableAttempt  byte = 0x32
+
+	tableByTime      byte = 0x40
+	tableByAttribute byte = 0x41
+	tableByTag       byte = 0x42
 )
 
 // idEnd ends an id that something follows in the key.

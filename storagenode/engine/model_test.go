@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sort"
@@ -138,9 +139,18 @@ func (m *model) write(index uint64, c Command) result {
 
 func derefOps(ops []Op) (list []string) {
 	for _, op := range ops {
-		list = append(list, fmt.Sprintf("%s %q %q %d %q %v %v %v", op.Kind, op.ID, op.Target, op.AssocType, op.Content, op.Embedding, op.Strength, op.Confidence))
+		attributes, tags := metadataOf(op)
+		list = append(list, fmt.Sprintf("%s %q %q %d %q %v %v %v %q %q", op.Kind, op.ID, op.Target, op.AssocType, op.Content, op.Embedding, op.Strength,
+			op.Confidence, attributes, tags))
 	}
 	return list
+}
+
+func metadataOf(op Op) (attributes map[string]string, tags []string) {
+	if op.Metadata == nil {
+		return nil, nil
+	}
+	return op.Metadata.Attributes, op.Metadata.Tags
 }
 
 func (m *model) invalid(ops []Op) event.Kind {
@@ -356,6 +366,12 @@ func (m *model) finish(index uint64, f *transport.Finish) result {
 
 var modelIDs = []string{"a", "b", "ba", "c", "\U0010ffff"}
 
+// A key and a value that are one string when they are written one after the other, and a NUL, which only ids must not have.
+var (
+	modelAttributes = []string{"k", "kk", "\x00"}
+	modelTags       = []string{"k", "t", ""}
+)
+
 func drawOp(t *rapid.T) Op {
 	op := Op{
 		Kind: rapid.SampledFrom([]transport.OpKind{transport.OpLearnConcept, transport.OpLearnConcept, transport.OpLearnAssociation,
@@ -372,6 +388,12 @@ func drawOp(t *rapid.T) Op {
 		return op
 	}
 	op.Content = rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "content")
+	if rapid.Bool().Draw(t, "metadata") {
+		op.Metadata = &transport.Metadata{
+			Attributes: rapid.MapOfN(rapid.SampledFrom(modelAttributes), rapid.SampledFrom(modelAttributes), 0, 2).Draw(t, "attributes"),
+			Tags:       rapid.SliceOfN(rapid.SampledFrom(modelTags), 0, 3).Draw(t, "tags"),
+		}
+	}
 	if rapid.Bool().Draw(t, "vector") {
 		op.Embedding = []float32{1, op.Confidence}
 		if op.Confidence != op.Confidence {
@@ -435,7 +457,7 @@ func (w *world) applyEntries(t *rapid.T) {
 		if n := len(w.log); n > 0 {
 			index = w.log[n-1].Index + uint64(rapid.SampledFrom([]int{1, 1, 1, 2}).Draw(t, "gap"))
 		}
-		en := raftgroup.Entry{Index: index, Term: 1, Version: 1, Level: 1}
+		en := raftgroup.Entry{Index: index, Term: 1, Version: 1, Level: Level}
 		en.Time = max(w.m.logTime, testTime) + int64(rapid.SampledFrom([]int{-5, 0, 1, 1, 3, 40}).Draw(t, "time"))*1_000_000
 		var commands []Command
 		w.m.logTime = max(w.m.logTime, en.Time)
@@ -564,6 +586,7 @@ func (w *world) check(t *rapid.T) {
 		t.Fatalf("horizon %v and log time %d, the model has %v and %d", w.e.Horizon(), w.e.LogTime(), w.m.horizon, w.m.logTime)
 	}
 	w.checkRows(t)
+	w.checkIndexes(t)
 	w.checkTransactions(t)
 }
 
@@ -585,6 +608,10 @@ func (w *world) checkRows(t *rapid.T) {
 			if c.Version != mc.version || c.Created != mc.created || c.Modified != mc.modified || c.Content != mc.op.Content || c.Confidence != mc.op.Confidence {
 				t.Fatalf("concept %+v, the model has %+v", c, mc)
 			}
+			attributes, tags := metadataOf(mc.op)
+			if !maps.Equal(c.Attributes, attributes) || !slices.Equal(c.Tags, tags) {
+				t.Fatalf("metadata of %q is %q and %q, the model has %q and %q", name, c.Attributes, c.Tags, attributes, tags)
+			}
 			if v, err := w.e.Vector(name); err != nil || !slices.Equal(v, mc.op.Embedding) {
 				t.Fatalf("vector of %q is %v, %v; the model has %v", name, v, err, mc.op.Embedding)
 			}
@@ -603,6 +630,31 @@ func (w *world) checkRows(t *rapid.T) {
 	got, err := w.e.IDs("", 100)
 	if err != nil || !slices.Equal(got, ids) {
 		t.Fatalf("ids %q, %v; the model has %q", got, err, ids)
+	}
+}
+
+// checkIndexes compares the index rows with those that the concepts call for.
+func (w *world) checkIndexes(t *rapid.T) {
+	var want [][]byte
+	for name, c := range w.m.concepts {
+		attributes, tags := metadataOf(c.op)
+		x := indexed{created: c.created, attributes: attributes, tags: tags}
+		want = append(want, x.keys(name)...)
+	}
+	slices.SortFunc(want, bytes.Compare)
+	var got [][]byte
+	s, err := w.e.use()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer s.release()
+	for _, table := range []byte{tableByTime, tableByAttribute, tableByTag} {
+		if err := eachRow(s.db, table, func(key, _ []byte) error { got = append(got, bytes.Clone(key)); return nil }); err != nil {
+			t.Fatalf("%v", err)
+		}
+	}
+	if !slices.EqualFunc(got, want, bytes.Equal) {
+		t.Fatalf("index rows %x, the model has %x", got, want)
 	}
 }
 

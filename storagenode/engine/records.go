@@ -7,11 +7,10 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/pack"
-	"github.com/sutra-grid/sutra-grid/transport"
 )
 
-// formatVersion is the version of the key space, in the meta record and in snapshots.
-const formatVersion = 1
+// formatVersion is the version of the key space, in the meta record and in snapshots; upgrade.go says what changed.
+const formatVersion = 2
 
 // meta is the shard's own record: written with every batch. Everything in it is the same on every replica.
 type meta struct {
@@ -28,7 +27,7 @@ type meta struct {
 	Written   uint64         `wire:"written"`
 }
 
-// conceptRecord begins with what Apply needs of an existing concept, so that it reads no further (decodeHead).
+// conceptRecord has what Apply needs of an existing concept before the content, so that it does not read that (decodeHead).
 type conceptRecord struct {
 	Version    uint64            `wire:"version"`
 	Created    int64             `wire:"created"`   // log time, unix µs
@@ -41,27 +40,39 @@ type conceptRecord struct {
 	Content    string            `wire:"content"`
 }
 
-// head is the beginning of a conceptRecord.
+// head is a conceptRecord without its content.
 type head struct {
+	indexed
 	version   uint64
-	created   int64
 	dimension uint32
 }
 
-func decodeHead(b []byte) (h head, err error) {
+func decodeHead(b []byte) (h *head, err error) {
+	h = &head{}
 	r := pack.NewReader(b)
 	if _, err := r.ArrayLen(); err != nil {
-		return h, err
+		return nil, err
 	}
 	if h.version, err = r.Uint(); err != nil {
-		return h, err
+		return nil, err
 	}
 	if h.created, err = r.Int(); err != nil {
-		return h, err
+		return nil, err
 	}
 	dimension, err := r.Uint()
+	if err != nil {
+		return nil, err
+	}
 	h.dimension = uint32(dimension)
-	return h, err
+	for range 3 { // modified, strength, confidence
+		if err := r.Skip(); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.Decode(&h.attributes); err != nil {
+		return nil, err
+	}
+	return h, r.Decode(&h.tags)
 }
 
 // link is one association seen from one end.
@@ -127,7 +138,7 @@ type preparedRecord struct {
 	Since        int64           `wire:"since"` // log time, unix µs
 	Coordinator  event.MasterID  `wire:"coordinator"`
 	Participants []event.ShardID `wire:"participants"`
-	Ops          []transport.Op  `wire:"ops"`
+	Ops          []opForm        `wire:"ops"`
 }
 
 // attemptRecord is an attempt that ended here, kept until the horizon passes its begin.

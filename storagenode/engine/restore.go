@@ -95,10 +95,13 @@ func (e *Engine) fill(s *store, r io.Reader) (*state, error) {
 		return nil, err
 	}
 	loaded, err := loadState(s.db, &e.o)
-	if err == nil && loaded.meta.Applied != header.Applied {
-		err = fmt.Errorf("the rows are the state at entry %d, the header says %d", loaded.meta.Applied, header.Applied)
+	if err != nil {
+		return nil, err
 	}
-	return loaded, err
+	if loaded.meta.Applied != header.Applied {
+		return nil, fmt.Errorf("the rows are the state at entry %d, the header says %d", loaded.meta.Applied, header.Applied)
+	}
+	return loaded, upgrade(s.db, &loaded.meta, e.o.Log)
 }
 
 // readSnapshot reads a snapshot of a shard and gives each chunk of rows to take, which adds them to the digest. Without an
@@ -108,8 +111,9 @@ func readSnapshot(r io.Reader, shard event.ShardID, take func(body []byte, sum *
 	if err := in.record(&header); err != nil {
 		return header, fmt.Errorf("read the header: %w", err)
 	}
-	if header.Magic != snapshotMagic || header.Format != formatVersion || header.ShardID != shard {
-		return header, fmt.Errorf("the stream is %q format %d of shard %q, not format %d of this shard", header.Magic, header.Format, header.ShardID, formatVersion)
+	if header.Magic != snapshotMagic || header.Format < oldestFormat || header.Format > formatVersion || header.ShardID != shard {
+		return header, fmt.Errorf("the stream is %q format %d of shard %q, not format %d to %d of this shard",
+			header.Magic, header.Format, header.ShardID, oldestFormat, formatVersion)
 	}
 	sum := newDigest()
 	for {

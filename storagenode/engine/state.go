@@ -192,8 +192,8 @@ func loadState(db *pebble.DB, o *Options) (*state, error) {
 // check refuses a state that is not o's.
 func (m *meta) check(o *Options) error {
 	switch {
-	case m.Format != formatVersion:
-		return fmt.Errorf("the store has format %d, this version reads %d", m.Format, formatVersion)
+	case m.Format < oldestFormat || m.Format > formatVersion:
+		return fmt.Errorf("the store has format %d, this version reads %d to %d", m.Format, oldestFormat, formatVersion)
 	case m.ShardID != o.ShardID:
 		return fmt.Errorf("the store holds shard %s, not %s", m.ShardID, o.ShardID)
 	case m.Dimension != 0 && m.Dimension != o.Dimension:
@@ -259,15 +259,15 @@ func (s *state) loadPrepared(key, value []byte) error {
 	if err := pack.UnmarshalLoose(value, &r); err != nil {
 		return err
 	}
-	s.prepared[id] = r.prepared(id)
+	s.prepared[id] = r.prepared(id, opsOfForm(r.Ops))
 	s.doubt.add(s.prepared[id])
 	return nil
 }
 
 // prepared is what stays in memory of the record: everything but the intents.
-func (r *preparedRecord) prepared(id event.TxnID) *Prepared {
+func (r *preparedRecord) prepared(id event.TxnID, ops []transport.Op) *Prepared {
 	return &Prepared{
 		TxnID: id, Attempt: r.Attempt, Begin: r.Begin, Start: r.Start, Coordinator: r.Coordinator,
-		Participants: r.Participants, Since: r.Since, issued: r.Issued, ids: LockIDs(r.Ops),
+		Participants: r.Participants, Since: r.Since, issued: r.Issued, ids: LockIDs(ops),
 	}
 }

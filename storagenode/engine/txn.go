@@ -136,13 +136,13 @@ func (a *applier) grant(p *transport.Prepare) (Answer, error) {
 	a.adoptDimension(p.Ops)
 	record := preparedRecord{
 		Attempt: p.Attempt, Begin: p.Begin, Start: p.Start, Issued: p.Issued, Since: a.meta.LogTime,
-		Coordinator: p.Coordinator, Participants: p.Participants, Ops: p.Ops,
+		Coordinator: p.Coordinator, Participants: p.Participants, Ops: formOfOps(p.Ops),
 	}
 	a.key = preparedKey(a.key[:0], p.TxnID)
 	if err := a.putRecord(a.key, &record); err != nil {
 		return Answer{}, err
 	}
-	prepared := record.prepared(p.TxnID)
+	prepared := record.prepared(p.TxnID, p.Ops)
 	a.prepared[p.TxnID] = prepared
 	a.doubt.add(prepared)
 	a.e.locks.Grant(prepared.held())
@@ -209,7 +209,7 @@ func (a *applier) commitPrepared(p *Prepared) (Answer, error) {
 	if !found {
 		return Answer{}, fmt.Errorf("transaction %s is prepared and has no intents", p.TxnID)
 	}
-	if err := a.applyOps(record.Ops); err != nil {
+	if err := a.applyOps(opsOfForm(record.Ops)); err != nil {
 		return Answer{}, fmt.Errorf("commit transaction %s: %w", p.TxnID, err)
 	}
 	done := outcome{State: txnDone, Issued: p.issued, Seq: a.index}

@@ -12,7 +12,7 @@ import (
 // a missing id. Leaders call it before they propose; Apply repeats it with the dimension that its state knows. The error is
 // an *event.Error.
 func (e *Engine) Check(c Command) error {
-	if c.body() == nil {
+	if c.message() == nil {
 		return &event.Error{Kind: event.KindInvalid, Op: "check command", Message: fmt.Sprintf("no message of kind %s", c.Kind)}
 	}
 	if refusal := validate(&c, e.o.Dimension); refusal != nil {
@@ -30,7 +30,7 @@ func validate(c *Command, dimension uint32) *event.Error {
 	for i := 0; dimension == 0 && i < len(ops); i++ {
 		dimension = uint32(len(ops[i].Embedding))
 	}
-	err := transport.Validate(c.body(), int(dimension))
+	err := transport.Validate(c.message(), int(dimension))
 	if err == nil {
 		return nil
 	}

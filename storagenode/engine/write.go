@@ -191,34 +191,44 @@ func (a *applier) applyOps(ops []transport.Op) error {
 	return nil
 }
 
-// learn creates a concept or replaces its fields, and its vector with them.
+// learn creates a concept or replaces its fields, and its vector and index rows with them.
 func (a *applier) learn(op *transport.Op) error {
-	a.key = conceptKey(a.key[:0], op.ID)
-	old, err := a.get(a.key)
+	before, err := a.head(op.ID)
 	if err != nil {
 		return err
 	}
 	record := conceptRecord{
-		Version: 1, Created: a.meta.LogTime, Modified: a.meta.LogTime, Dimension: uint32(len(op.Embedding)),
+		Version: 1, Created: a.created(op, before), Modified: a.meta.LogTime, Dimension: uint32(len(op.Embedding)),
 		Strength: op.Strength, Confidence: op.Confidence, Content: op.Content,
 	}
 	if op.Metadata != nil {
 		record.Attributes, record.Tags = op.Metadata.Attributes, op.Metadata.Tags
 	}
-	var before head
-	if old == nil {
+	var was *indexed
+	if before == nil {
 		a.meta.Concepts++
 	} else {
-		if before, err = decodeHead(old); err != nil {
-			return err
-		}
-		record.Version, record.Created = before.version+1, before.created
+		record.Version, was = before.version+1, &before.indexed
 	}
 	a.meta.Written++
+	a.key = conceptKey(a.key[:0], op.ID)
 	if err := a.putRecord(a.key, &record); err != nil {
 		return err
 	}
-	return a.learnVector(op, before.dimension != 0)
+	if err := a.reindex(op.ID, was, &indexed{record.Created, record.Attributes, record.Tags}); err != nil {
+		return err
+	}
+	return a.learnVector(op, before != nil && before.dimension != 0)
+}
+
+// head reads what is known of a concept; nil when there is none.
+func (a *applier) head(id string) (*head, error) {
+	a.key = conceptKey(a.key[:0], id)
+	value, err := a.get(a.key)
+	if err != nil || value == nil {
+		return nil, err
+	}
+	return decodeHead(value)
 }
 
 // adoptDimension lets the first vector that a shard accepts set the dimension of all. The rule is in the state, so replicas
