@@ -41,6 +41,11 @@ var edges = map[string][]struct{ target, reason string }{
 		{"internal/pack", "the entry codec"},
 		{"transport", "the network and the first byte of a raft connection"},
 	},
+	"storagenode/embed": {
+		{"fsm/event", "error kinds"},
+		{"fsm/shardmap", "murmur3, in its one place"},
+		{"transport", "the back-off"},
+	},
 	"storagenode/lock": {{"fsm/event", "transaction ids"}},
 	"storagenode/engine": {
 		{"internal/fault", "fault points"},
