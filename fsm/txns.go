@@ -46,6 +46,12 @@ func (s *State) TxnEnd(id event.TxnID) Outcome {
 	return o
 }
 
+// IsRequest tells whether an id is remembered for a command that is no transaction (safety S30).
+func (s *State) IsRequest(id event.RequestID) bool {
+	q := s.requests.get(id)
+	return q != nil && q.Outcome == outcomeNone
+}
+
 // beyondHorizon is a position that the horizon has not reached.
 func (s *State) beyondHorizon() event.Position {
 	return event.Position{N: s.head.Horizon.N, Seq: s.head.Horizon.Seq + 1}

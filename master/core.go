@@ -161,7 +161,7 @@ func (c *core) openGroup(in surroundings, lead *leader) error {
 // transaction's row must not stand in front of that transaction's own vote.
 func (c *core) openShards() error {
 	var votes *client.Client
-	c.txns = txn.New(txn.Config{Self: c.cfg.ID, Propose: c.proposer.Propose, View: c.replica.View, Log: c.cfg.Log,
+	c.txns = txn.New(txn.Config{Self: c.cfg.ID, Propose: c.proposer.Propose, View: c.replica.View, Confirmed: c.reads.State, Log: c.cfg.Log,
 		Shards: shardsFunc(func(ctx context.Context, id event.ShardID, r client.ShardRequest) (*transport.RoutedOk, error) {
 			return votes.Shard(ctx, id, r)
 		})})

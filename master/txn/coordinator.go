@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,8 +32,10 @@ type Config struct {
 	// whether the command surely is not in the log.
 	Propose func(ctx context.Context, c event.Command) (fsm.Answer, error)
 	View    func() *fsm.State // this master's applied state
-	Shards  Shards
-	Log     *slog.Logger // nil: slog.Default()
+	// Confirmed is a state that holds everything that was decided before the call.
+	Confirmed func(ctx context.Context) (*fsm.State, error)
+	Shards    Shards
+	Log       *slog.Logger // nil: slog.Default()
 
 	Limits Limits
 	Point  func(fault.Label) // called before and after each step of the protocol; nil: fault.Point
@@ -114,6 +115,7 @@ type work struct {
 	id     event.TxnID
 	issued int64
 	ops    []transport.Op
+	mark   uint64 // of ops, in every nonce
 	halves []half
 	until  time.Time  // no attempt begins or prepares after this: the rest of the deadline is for the decision
 	loose  []*attempt // attempts that every participant may still hold prepared
@@ -157,8 +159,11 @@ func (c *Coordinator) run(ctx context.Context, w *work) (*transport.TxnOk, error
 		return nil, err
 	}
 	w.halves = halves
-	if end := st.TxnEnd(w.id); end.Committed || end.Final {
-		return c.recorded(ctx, w, end)
+	if w.mark, err = markOf(w.ops); err != nil {
+		return nil, err
+	}
+	if ok, err := c.remembered(ctx, st, w); ok != nil || err != nil {
+		return ok, err
 	}
 	if err := timely(st, w); err != nil {
 		return nil, err
@@ -174,27 +179,15 @@ func (c *Coordinator) run(ctx context.Context, w *work) (*transport.TxnOk, error
 func timely(st *fsm.State, w *work) error {
 	switch {
 	case w.issued <= st.Forgotten():
-		return &event.Error{Kind: event.KindExpired, Op: "txn", Message: fmt.Sprintf("transaction %s is older than what is remembered: whether it took effect is not known here, look at the data", w.id)}
+		return expired(w)
 	case w.issued > max(st.Time(), time.Now().UnixMicro())+maxAhead.Microseconds():
 		return &event.Error{Kind: event.KindFromTheFuture, Op: "txn", Message: fmt.Sprintf("transaction %s was issued more than %v ahead of the grid's clock: set the clock", w.id, maxAhead)}
 	}
 	return nil
 }
 
-// recorded answers a transaction whose decision this master has.
-func (c *Coordinator) recorded(ctx context.Context, w *work, end fsm.Outcome) (*transport.TxnOk, error) {
-	if end.Committed {
-		return &transport.TxnOk{TxnID: w.id, Seq: end.Seq}, nil
-	}
-	// Whoever closed it may not have lived to have it dropped anywhere. Without a record the horizon has passed it, and
-	// then every participant has let go of it.
-	if t := c.cfg.View().Txn(w.id); t != nil && !t.Completed {
-		left := c.deliver(ctx, transport.Finish{TxnID: t.ID, Attempt: t.Attempt, Begin: t.Begin}, t.Shards)
-		if len(left) == len(t.Shards) {
-			return nil, unknownOutcome(w, "it is aborted, but no participant has confirmed it")
-		}
-	}
-	return nil, &event.Error{Kind: event.KindAborted, Op: "txn", Txn: w.id, Message: fmt.Sprintf("transaction %s was aborted for good (event %d)", w.id, end.Seq)}
+func expired(w *work) *event.Error {
+	return &event.Error{Kind: event.KindExpired, Op: "txn", Message: fmt.Sprintf("transaction %s is older than what is remembered: whether it took effect is not known here, look at the data", w.id)}
 }
 
 // single is a transaction of one shard: a write of several operations, under the transaction's id, and no decision event.
@@ -259,9 +252,7 @@ type attempt struct {
 
 // newAttempt draws a nonce. The nonce is never used again, whatever becomes of the attempt.
 func (c *Coordinator) newAttempt(w *work) *attempt {
-	var nonce [8]byte
-	rand.Read(nonce[:])
-	a := &attempt{work: w, nonce: max(binary.BigEndian.Uint64(nonce[:]), 1), begin: c.cfg.View().Position(), holds: w.shards()}
+	a := &attempt{work: w, nonce: w.nonce(), begin: c.cfg.View().Position(), holds: w.shards()}
 	w.loose = append(w.loose, a)
 	return a
 }
@@ -277,11 +268,7 @@ func (c *Coordinator) try(ctx context.Context, a *attempt) ending {
 	c.drop(ctx, a)
 	switch {
 	case v.done:
-		end := ending{what: committed}
-		if known := c.cfg.View().TxnEnd(a.id); known.Committed {
-			end.seq = known.Seq
-		}
-		return end
+		return c.done(ctx, a.work)
 	case v.lost != nil:
 		return ending{what: unknown, err: v.lost}
 	case v.no != nil:

@@ -39,6 +39,9 @@ func (c *Coordinator) denied(ctx context.Context, a *attempt, answer fsm.Answer)
 	switch answer.Err.Kind {
 	case event.KindConflict: // committed under another attempt
 		c.drop(ctx, a)
+		if !a.made(answer.Value) {
+			return ending{what: unknown, err: otherOps(a.work, answer.Seq)}
+		}
 		return ending{what: committed, seq: answer.Seq}
 	case event.KindAborted, event.KindTooOld: // for ever
 		c.drop(ctx, a)
@@ -83,6 +86,8 @@ func (c *Coordinator) abort(ctx context.Context, a *attempt, reason *event.Error
 	}
 	switch {
 	case answer.Err == nil:
+	case answer.Err.Kind == event.KindConflict && !a.made(answer.Value):
+		return nil, otherOps(a.work, answer.Seq)
 	case answer.Err.Kind == event.KindConflict: // committed, by another attempt
 		return &transport.TxnOk{TxnID: a.id, Seq: answer.Seq}, nil
 	default: // not recorded, so it is not told

@@ -32,7 +32,7 @@ type grid struct {
 	breaches []string // of the protocol, as seen by participants
 }
 
-const testShards = 3
+const testShards = 4
 
 func newGrid(tb testing.TB) *grid {
 	g := &grid{tb: tb, machine: fsm.NewMachine(), shards: map[event.ShardID]*participant{}}
@@ -298,7 +298,8 @@ func (m *master) lag(d time.Duration) {
 
 func newMaster(g *grid, id event.MasterID) *master {
 	m := &master{g: g, view: g.machine.View, hits: map[fault.Label]int{}}
-	m.Coordinator = New(Config{Self: id, Propose: m.propose, View: func() *fsm.State { return m.view() }, Shards: m, Point: m.point})
+	m.Coordinator = New(Config{Self: id, Propose: m.propose, View: func() *fsm.State { return m.view() }, Shards: m, Point: m.point,
+		Confirmed: func(context.Context) (*fsm.State, error) { return g.machine.View(), nil }})
 	return m
 }
 
