@@ -8,7 +8,7 @@ HOURS ?= 2
 VET  ?=
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./master/txn/... ./client/...
 
-.PHONY: all build run test race check fuzz e2e sim clean
+.PHONY: all build run test race check fuzz e2e sim recall clean
 
 all: build
 
@@ -44,6 +44,9 @@ e2e: ## kills under a full import, and the bars for fail-over, with real process
 
 sim: ## LOSSES leaders taken away under load and HOURS with little, in virtual time; SEED=n begins with that seed
 	GRID_SIM_LOSSES=$(LOSSES) GRID_SIM_HOURS=$(HOURS) GRID_SIM_SEED=$(SEED) go test -count=1 -timeout 90m -v -run 'TestLosses|TestHours' ./internal/sim
+
+recall: ## vector search at full size: recall after build, change and restart, with filters; time and memory
+	GRID_RECALL=100000 go test -count=1 -timeout 30m -v -run 'TestRecall$$' ./storagenode/vector
 
 clean:
 	rm -rf $(BIN) $(DATA)

@@ -55,6 +55,10 @@ var edges = map[string][]struct{ target, reason string }{
 		{"storagenode/lock", "the lock table"},
 		{"transport", "operations and limits"},
 	},
+	"storagenode/vector": {
+		{"fsm/event", "errors of bad queries"},
+		{"transport", "limits of ids and dimensions"},
+	},
 	"storagenode": {
 		{"fsm/event", "ids and errors"},
 		{"fsm/shardmap", "ownership"},
