@@ -84,7 +84,7 @@ func (c *core) open(in surroundings) error {
 	c.service = newService()
 	c.service.ready, c.service.handOver, c.service.fatal, c.service.log = ready, c.handOver, in.fatal, c.cfg.Log
 	c.undo.add(c.service.Close)
-	c.service.mark = (&markers{dir: in.dir, now: time.Now}).Mark
+	c.service.mark = (&markers{dir: in.dir, now: time.Now, known: func() Peers { return c.book.Newest() }}).Mark
 	c.replica = &replica{machine: fsm.NewMachine(), outbox: outbox, fatal: in.fatal, log: c.cfg.Log,
 		differ: c.service.Differ}
 	self, _ := c.cfg.Peers.Find(c.cfg.ID)

@@ -40,6 +40,27 @@ type office struct {
 	term    uint64
 	started time.Time
 	frozen  gate // shut while too many agents went silent at once
+	said    lastWords
+}
+
+// lastWords keeps a loop from saying at every look what it said at the one before.
+type lastWords struct {
+	mu  sync.Mutex
+	say map[string]string // guarded by mu; what was last said of something
+}
+
+// New tells whether what there is to say of something, "" for nothing, is not what was said last.
+func (l *lastWords) New(of, word string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.say[of] == word {
+		return false
+	}
+	if l.say == nil {
+		l.say = map[string]string{}
+	}
+	l.say[of] = word
+	return word != ""
 }
 
 // Run does the leader's work until the term ends.
@@ -141,12 +162,15 @@ func (l *leader) record(ctx context.Context, body event.Body) error {
 // neither ends the loop.
 func (o *office) note(ctx context.Context, body event.Body) bool {
 	err := o.record(ctx, body)
-	if err != nil && ctx.Err() == nil {
-		level := slog.LevelWarn
-		if errors.Is(err, &event.Error{Kind: event.KindConflict}) {
-			level = slog.LevelDebug // the state moved on meanwhile
-		}
-		o.log.Log(ctx, level, "event not recorded", "type", body.Type().String(), "err", err)
+	what := body.Type().String()
+	switch {
+	case err == nil:
+		o.said.New(what, "")
+	case ctx.Err() != nil:
+	case errors.Is(err, &event.Error{Kind: event.KindConflict}): // the state moved on meanwhile
+		o.log.Debug("event not recorded", "type", what, "err", err)
+	case o.said.New(what, err.Error()):
+		o.log.Warn("event not recorded", "type", what, "err", err)
 	}
 	return err == nil
 }

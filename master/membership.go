@@ -197,7 +197,7 @@ func (c *council) handTo(ctx context.Context, to event.MasterID) error {
 }
 
 // Tend makes the one change of the configuration that is due by itself, if any.
-func (c *council) Tend(ctx context.Context, grace time.Time, log *slog.Logger) {
+func (c *council) Tend(ctx context.Context, grace time.Time, said *lastWords, log *slog.Logger) {
 	index, peers := c.group.Configuration()
 	due := planUpkeep(upkeep{peers: peers, self: c.founding.Replica, now: time.Now(), grace: grace, deadAfter: deadAfter(c.view())})
 	var err error
@@ -205,16 +205,19 @@ func (c *council) Tend(ctx context.Context, grace time.Time, log *slog.Logger) {
 	case due.promote != "":
 		_, err = c.group.Promote(ctx, due.promote, index)
 	case due.remove != "":
-		log.Warn("a master is removed: it has been silent for too long", "replica", string(due.remove), "silent", due.silent)
-		_, err = c.group.Remove(ctx, due.remove, index)
+		if _, err = c.group.Remove(ctx, due.remove, index); err == nil {
+			log.Warn("a master was removed: it had been silent for too long", "replica", string(due.remove), "silent", due.silent)
+		}
 	default:
+		said.New("tend", "")
 		return
 	}
-	if err != nil {
+	if err == nil {
+		said.New("tend", "")
+		c.changed.Broadcast()
+	} else if said.New("tend", fmt.Sprint(due.promote, due.remove)) { // a refusal has times in it
 		log.Warn("configuration not changed", "promote", string(due.promote), "remove", string(due.remove), "err", err)
-		return
 	}
-	c.changed.Broadcast()
 }
 
 // deadAfter is the replicated setting; 0: off. What does not read as a duration was refused before the log.

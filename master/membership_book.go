@@ -72,6 +72,17 @@ func (b *book) record(id event.MasterID) fsm.Master {
 
 func peerOf(m fsm.Master) Peer { return Peer{ID: m.ID, Raft: m.Address, HTTP: m.HTTP, Grid: m.Grid} }
 
+// Newest is where the other masters may be found, of each what is known best before what else is.
+func (b *book) Newest() Peers {
+	var best Peers
+	for m := range b.view().Masters() {
+		if p, found := b.Find(m.ReplicaID); found && m.ID != b.self.ID {
+			best = append(best, p)
+		}
+	}
+	return append(best, b.Others()...)
+}
+
 // Others is where the other masters may be found, by what is known of them; one master may have several entries.
 func (b *book) Others() Peers {
 	others := b.listed.Others(b.self.ID)

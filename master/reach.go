@@ -71,10 +71,12 @@ func (o *office) watchMasters(ctx context.Context) error {
 			}
 			o.note(ctx, body)
 		}
-		if err := o.members.Introduce(ctx); err != nil && ctx.Err() == nil {
+		if err := o.members.Introduce(ctx); err == nil {
+			o.said.New("introduce", "")
+		} else if ctx.Err() == nil && o.said.New("introduce", err.Error()) {
 			o.log.Warn("masters not introduced", "err", err)
 		}
 		o.raiseLevel(ctx)
-		o.council.Tend(ctx, reach.grace, o.log)
+		o.council.Tend(ctx, reach.grace, &o.said, o.log)
 	}
 }

@@ -33,12 +33,20 @@ type reinstallRecord struct {
 	AtSeq   uint64            `json:"at_seq"`
 	Agree   []event.ReplicaID `json:"agree"` // who has the majority's state
 	Marked  []time.Time       `json:"marked"`
+	Known   []knownMaster     `json:"known,omitempty"` // where the masters listened, as far as this one knew, best first
+}
+
+// knownMaster is where a master may listen.
+type knownMaster struct {
+	ID   event.MasterID `json:"id"`
+	Raft string         `json:"raft"` // host:port
 }
 
 // markers keeps the record in a data directory.
 type markers struct {
-	dir *datadir.Dir
-	now func() time.Time
+	dir   *datadir.Dir
+	now   func() time.Time
+	known func() Peers // where the masters listen; nil: the record keeps what it has
 }
 
 // Mark makes durable that the state differs. It has to be done before the process ends.
@@ -50,6 +58,12 @@ func (m *markers) Mark(check event.StateChecked) error {
 	now := m.now().UTC()
 	r.Marked = append(slices.DeleteFunc(r.Marked, func(at time.Time) bool { return now.Sub(at).Abs() > reinstallsWithin }), now)
 	r.Pending, r.AtIndex, r.AtSeq, r.Agree = true, check.AtIndex, check.AtSeq, check.Agree
+	if m.known != nil {
+		r.Known = nil
+		for _, p := range m.known() {
+			r.Known = append(r.Known, knownMaster{ID: p.ID, Raft: p.Raft})
+		}
+	}
 	return m.write(r)
 }
 
@@ -105,6 +119,20 @@ func (r reinstallRecord) tooOften(now time.Time) error {
 		"this machine or this binary is at fault. Run gridctl's bisect on its directory, then replace the master", recent, reinstallsWithin, r.AtIndex, r.AtSeq)
 }
 
+// addresses is where a master may listen, each once: what this one last knew, then what it is started with.
+func (r reinstallRecord) addresses(id event.MasterID, listed Peers) []string {
+	var all []string
+	for _, m := range r.Known {
+		if m.ID == id && !slices.Contains(all, m.Raft) {
+			all = append(all, m.Raft)
+		}
+	}
+	if p, is := listed.Find(id); is && !slices.Contains(all, p.Raft) {
+		all = append(all, p.Raft)
+	}
+	return all
+}
+
 // reinstall takes the state from a master that has the right one, if this directory says that its own is not. It comes before
 // anything of the directory is used. A crash in between does it again.
 func (m *Master) reinstall(ctx context.Context, dir *datadir.Dir, f Founding) error {
@@ -118,18 +146,25 @@ func (m *Master) reinstall(ctx context.Context, dir *datadir.Dir, f Founding) er
 	}
 	var errs []error
 	for _, from := range r.Agree {
-		peer, listed := m.cfg.Peers.Find(event.MasterID(from.Owner()))
-		if !listed {
-			continue
+		at := r.addresses(event.MasterID(from.Owner()), m.cfg.Peers)
+		if len(at) == 0 {
+			errs = append(errs, fmt.Errorf("nobody knows where %s listens: put it into --peers", from))
 		}
-		ctx, cancel := context.WithTimeout(ctx, reinstallLimit)
-		err := raftgroup.Reinstall(ctx, raftgroup.ReinstallConfig{GroupID: disk.GroupID, LocalID: f.Replica, Dir: dir.Path(disk.RaftDir),
-			GridID: f.GridID, Incarnation: f.Incarnation, From: from, Address: peer.Raft, Network: m.cfg.Network, TLS: m.cfg.ClientTLS, Log: m.cfg.Log})
-		cancel()
-		if err == nil {
-			return marks.Done()
+		for _, address := range at {
+			err := m.takeState(ctx, dir, f, from, address)
+			if err == nil {
+				return marks.Done()
+			}
+			errs = append(errs, err)
 		}
-		errs = append(errs, err)
 	}
 	return fmt.Errorf("this master's state differs from the other masters' at entry %d and none of %v gives theirs: %w", r.AtIndex, r.Agree, errors.Join(errs...))
+}
+
+// takeState takes one master's state; whoever else answers at the address refuses.
+func (m *Master) takeState(ctx context.Context, dir *datadir.Dir, f Founding, from event.ReplicaID, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, reinstallLimit)
+	defer cancel()
+	return raftgroup.Reinstall(ctx, raftgroup.ReinstallConfig{GroupID: disk.GroupID, LocalID: f.Replica, Dir: dir.Path(disk.RaftDir),
+		GridID: f.GridID, Incarnation: f.Incarnation, From: from, Address: address, Network: m.cfg.Network, TLS: m.cfg.ClientTLS, Log: m.cfg.Log})
 }

@@ -2,7 +2,10 @@ package master
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +86,53 @@ func TestStaysOut(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
-	open(1, "none of [master-9.x] gives theirs")
+	open(1, "nobody knows where master-9.x listens")
 	open(1, "it stays out")
+}
+
+// TestReinstallFindsMastersThatMoved: the others have moved since this master's list was written. It has followed them, and when its
+// state differs it remembers where they are.
+func TestReinstallFindsMastersThatMoved(t *testing.T) {
+	c := newCluster(t, nil)
+	c.start(c.ids()...)
+	leader, followers := c.leader()
+	c.feed(leader, 1, until(event.TypeMasterJoined, 3))
+	odd := followers[0]
+	old := c.peers
+	c.lists[odd] = old
+	for _, id := range c.ids() {
+		if id != odd {
+			c.stop(id)
+			c.peers = relisted(c.peers, "new-", id)
+			c.start(id)
+			c.recorded(odd, id, at(c.peer(id)))
+		}
+	}
+	var agree []event.ReplicaID
+	for id, m := range c.up {
+		if id != odd {
+			agree = append(agree, m.core.founding.Replica)
+		}
+	}
+	c.up[odd].core.service.Differ(event.StateChecked{AtIndex: 1024, AtSeq: 9, Agree: agree})
+	if err := c.ended(odd); !errors.Is(err, ErrReinstall) {
+		t.Fatalf("it ended with %v", err)
+	}
+	c.start(odd)
+	c.recorded(odd, odd, at(c.peer(odd)))
+	data, err := os.ReadFile(filepath.Join(c.root, string(odd), reinstallFile))
+	if r := decode[reinstallRecord](t, data); err != nil || r.Pending || len(r.Marked) != 1 {
+		t.Errorf("its record is %+v, %v", r, err)
+	}
+}
+
+// TestReinstallAddresses: what was known last comes first, the list is tried too, and nothing twice.
+func TestReinstallAddresses(t *testing.T) {
+	listed := Peers{{ID: "m1", Raft: "a:1"}, {ID: "m2", Raft: "b:1"}}
+	r := reinstallRecord{Known: []knownMaster{{"m1", "c:1"}, {"m2", "b:1"}, {"m1", "d:1"}, {"m1", "c:1"}}}
+	for id, want := range map[event.MasterID]string{"m1": "[c:1 d:1 a:1]", "m2": "[b:1]", "m3": "[]"} {
+		if got := fmt.Sprint(r.addresses(id, listed)); got != want {
+			t.Errorf("%s is looked for at %s, want %s", id, got, want)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -431,8 +432,16 @@ func TestHeartbeatAndTermExcludeEachOther(t *testing.T) {
 	written := make(chan error, 1)
 	passed := s.terms.while(5, yes, func() {
 		go func() { written <- s.SetUint64(key, 6) }()
-		if s.terms.mu.TryLock() {
-			t.Error("the term can be written while a heartbeat is handled")
+		for s.terms.mu.TryRLock() { // until the writer waits
+			s.terms.mu.RUnlock()
+			select {
+			case err := <-written:
+				t.Errorf("the term was written while a heartbeat is handled (%v)", err)
+				written <- err
+				return
+			default:
+				runtime.Gosched()
+			}
 		}
 		if err := s.SetUint64(key, 5); err != nil { // what raft does for a candidate; it must not wait for itself
 			t.Error(err)

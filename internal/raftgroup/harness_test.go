@@ -117,6 +117,8 @@ type wire struct {
 	held  map[string]chan struct{} // guarded by mu; closed when released
 	conns map[string][]net.Conn    // guarded by mu
 	owner map[string]string        // guarded by mu; address -> owner
+
+	dialed map[string]int // guarded by mu; how often each link was; nil: nobody asks
 }
 
 func newWire(n transport.Network) *wire {
@@ -133,6 +135,9 @@ func (e end) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	e.mu.Lock()
 	link := e.from + ">" + e.owner[addr]
 	cut := e.cut[link]
+	if e.dialed != nil {
+		e.dialed[link]++
+	}
 	e.mu.Unlock()
 	if cut {
 		return nil, errors.New("cut")

@@ -14,10 +14,10 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// peers is raft's transport: its own NetworkTransport with four changes. A replica's raft address is its id, so that no
+// peers is raft's transport: its own NetworkTransport with five changes. A replica's raft address is its id, so that no
 // vote and no configuration holds a place in the network. Answers are noted in contacts. Of the incoming heartbeats only
-// those of the current term, at a follower, go past the main loop (safety S24, termGuard). And entries that arrive are
-// checked before raft sees them.
+// those of the current term, at a follower, go past the main loop (safety S24, termGuard). Entries that arrive are
+// checked before raft sees them. And a replica that comes back gets its entries at once (away).
 type peers struct {
 	*raft.NetworkTransport
 	self     raft.ServerAddress
@@ -32,6 +32,7 @@ type peers struct {
 	close    func() error  // once
 	prompt   time.Duration // a failure that took longer is not tried again
 	lapse    *lapse
+	away     *away
 	alarms   *slog.Logger
 	fresh    freshness
 	applied  *progress // the FSM's
@@ -51,6 +52,7 @@ func newPeers(nt *raft.NetworkTransport, c *Config, known *contacts, s *stores, 
 		incoming: make(chan raft.RPC), done: make(chan struct{}), prompt: c.Timeouts.Heartbeat, alarms: c.Log, applied: applied,
 	}
 	p.lapse = &lapse{peers: p, free: make(chan struct{}, maxHeld), after: c.Timeouts.Heartbeat + c.Timeouts.Heartbeat/4}
+	p.away = &away{peers: p, beats: map[raft.ServerID]*broadcast{}}
 	p.close = sync.OnceValue(func() error {
 		close(p.done)
 		err := nt.Close()
@@ -182,10 +184,20 @@ func (p *peers) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddr
 func (p *peers) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	var got raft.AppendEntriesResponse // raft's heartbeats reuse theirs
 	var sent uint64
-	if err := p.again(func() error {
-		sent = p.contacts.stamp()
-		return p.NetworkTransport.AppendEntries(id, target, req, &got)
-	}); err != nil {
+	run := func() error {
+		return p.again(func() error {
+			sent = p.contacts.stamp()
+			return p.NetworkTransport.AppendEntries(id, target, req, &got)
+		})
+	}
+	var err error
+	if isHeartbeat(req) {
+		err = run()
+		p.away.beaten(id, req.Term, err)
+	} else {
+		err = p.away.hold(id, req.Term, run)
+	}
+	if err != nil {
 		return err
 	}
 	*resp = got
@@ -231,7 +243,9 @@ func (p *peers) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, req
 	p.contacts.feeding(id, req.Term, 1)
 	defer p.contacts.feeding(id, req.Term, -1)
 	sent := p.contacts.stamp()
-	if err := p.NetworkTransport.InstallSnapshot(id, target, req, resp, data); err != nil {
+	if err := p.away.hold(id, req.Term, func() error {
+		return p.NetworkTransport.InstallSnapshot(id, target, req, resp, data)
+	}); err != nil {
 		return err
 	}
 	if resp.Success && resp.Term == req.Term {

@@ -33,6 +33,9 @@ func snapshotWithinTail(t *testing.T, extra int) {
 	old := c.leader()
 	committed := old.must("a").Index
 	tail := leaveTail(c, old)
+	if n := tail - committed; n > maxOutstanding {
+		t.Fatalf("a leader without a quorum holds %d entries, more than %d", n, maxOutstanding)
+	}
 	l := c.leader(old)
 	want := []string{"a"}
 	add := func(n int) {
