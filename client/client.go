@@ -107,6 +107,10 @@ func (c *Client) Do(ctx context.Context, req any) (any, error) {
 		return c.one(ctx, r.ConceptID, r)
 	case *transport.GetAssociation:
 		return c.one(ctx, r.SourceID, r)
+	case *transport.DeleteConcept:
+		return c.one(ctx, r.ConceptID, r)
+	case *transport.DeleteAssociation:
+		return c.deleteAssociation(ctx, r)
 	case *transport.FindPath:
 		return c.findPath(ctx, r)
 	case *transport.Expand:

@@ -28,6 +28,7 @@ var httpErrors = map[event.Kind]struct {
 	event.KindAborted:        {http.StatusConflict, "it did not happen; try again"},
 	event.KindPrecondition:   {http.StatusConflict, "it did not happen; a precondition does not hold"},
 	event.KindRefused:        {http.StatusForbidden, "the grid's rules do not allow it"},
+	event.KindNeedsTxn:       {http.StatusConflict, "it did not happen; it concerns several shards"},
 	event.KindIDReused:       {http.StatusUnprocessableEntity, "use a new request id for another request"},
 	event.KindFromTheFuture:  {http.StatusBadRequest, "set this machine's clock"},
 	event.KindTooOld:         {http.StatusConflict, "it did not happen; begin anew"},

@@ -50,7 +50,7 @@ func (n *Node) checkPlain(req any) error {
 	switch req.(type) {
 	case *transport.LearnConcept, *transport.LearnAssociation, *transport.QueryConcept, *transport.GetNeighbors, *transport.FindPath,
 		*transport.GetAssociation, *transport.GetAllConceptIds, *transport.GetStats, *transport.Flush, *transport.HealthCheck,
-		*transport.Neighbors, *transport.Expand:
+		*transport.Neighbors, *transport.Expand, *transport.DeleteConcept, *transport.DeleteAssociation:
 		return transport.Validate(req, int(n.cfg.Dimension))
 	case *transport.Prepare, *transport.Finish, *transport.Write:
 		return &event.Error{Kind: event.KindInvalid, Message: transport.VariantName(req) + " names no shard: send it inside Routed"}

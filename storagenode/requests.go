@@ -34,6 +34,14 @@ func opsOf(req any) ([]transport.Op, bool) {
 	case *transport.LearnAssociation:
 		return []transport.Op{{Kind: transport.OpLearnAssociation, ID: q.SourceID, Target: q.TargetID, AssocType: q.AssocType,
 			Confidence: q.Confidence}}, true
+	case *transport.DeleteConcept:
+		return []transport.Op{{Kind: transport.OpDeleteConcept, ID: q.ConceptID}}, true
+	case *transport.DeleteAssociation:
+		op := transport.Op{Kind: transport.OpDeleteAssociation, ID: q.SourceID, Target: q.TargetID}
+		if q.AssocType != nil {
+			op.Kind, op.AssocType = transport.OpDeleteAssociationType, *q.AssocType
+		}
+		return []transport.Op{op}, true
 	case *transport.Write:
 		return q.Ops, true
 	}
@@ -47,6 +55,10 @@ func written(req any, a engine.Answer) outcome {
 		return outcome{&transport.LearnConceptOk{Sequence: a.Seq}, a.Seq}
 	case *transport.LearnAssociation:
 		return outcome{&transport.LearnAssociationOk{Sequence: a.Seq}, a.Seq}
+	case *transport.DeleteConcept:
+		return outcome{&transport.DeleteConceptOk{Deleted: !a.Nothing, Sequence: a.Seq}, a.Seq}
+	case *transport.DeleteAssociation:
+		return outcome{&transport.DeleteAssociationOk{Deleted: !a.Nothing, Sequence: a.Seq}, a.Seq}
 	}
 	return outcome{&transport.WriteOk{Sequence: a.Seq}, a.Seq}
 }

@@ -55,7 +55,18 @@ func (r *replica) writeAll(ctx context.Context, writes []*writing) {
 		r.queue.leave(place)
 		r.proposeWrites(ctx, open)
 		open = locked(open)
+		place.rows = alsoRows(place.rows, open)
 	}
+}
+
+// alsoRows adds the rows that Apply found locked and that the writes do not name: the other ends of what a delete removes.
+func alsoRows(rows []string, open []*writing) []string {
+	for _, w := range open {
+		if row := w.answer.Row; row != "" && !slices.Contains(rows, row) {
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }
 
 func (w *writing) command() engine.Command {

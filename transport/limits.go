@@ -24,6 +24,8 @@ const (
 	MaxTags       = 100      // tags of a concept
 	MaxAttributes = 100      // attributes of a concept
 
+	MaxDeleteEdges = 1000 // associations of a concept that is deleted
+
 	MaxExpand         = 10000 // ids of an Expand
 	MaxNeighborsLimit = 10000 // items of a page of Neighbors
 	DefaultNeighbors  = 1000  // items of a page when the request names no limit
@@ -65,12 +67,16 @@ func validate(req any, dimension int) *event.Error {
 		return validateExpand(m)
 	case *Batch:
 		return validateBatch(m, dimension)
+	case *DeleteConcept:
+		return validID("concept_id", m.ConceptID)
+	case *DeleteAssociation:
+		return first(validID("source_id", m.SourceID), validID("target_id", m.TargetID))
 	case *Write:
-		return validateOps(m.Ops, dimension)
+		return first(validateOps(m.Ops, dimension), deletesAlone(m.Ops))
 	case *Prepare:
-		return validateOps(m.Ops, dimension)
+		return first(validateOps(m.Ops, dimension), deletesNothing(m.Ops))
 	case *Txn:
-		return validateOps(m.Ops, dimension)
+		return first(validateOps(m.Ops, dimension), deletesNothing(m.Ops))
 	case *Routed:
 		if m.Request.Value == nil {
 			return invalid("request is missing")
@@ -228,8 +234,30 @@ func validateOp(o *Op, dimension int) *event.Error {
 	switch o.Kind {
 	case OpLearnConcept:
 		return validateConcept(concept{o.ID, o.Content, o.Embedding, o.Strength, o.Confidence, o.Metadata}, dimension)
-	case OpLearnAssociation, OpLinkOut, OpLinkIn:
+	case OpDeleteConcept:
+		return validID("id", o.ID)
+	case OpLearnAssociation, OpLinkOut, OpLinkIn, OpDeleteAssociation, OpDeleteAssociationType:
 		return first(validID("id", o.ID), validID("target", o.Target), finite("confidence", o.Confidence))
 	}
 	return invalid("unknown kind %.32q", o.Kind)
+}
+
+// deletesAlone: what a delete removes is found when it is applied, and must not depend on ops beside it.
+func deletesAlone(ops []Op) *event.Error {
+	for i := range ops {
+		if ops[i].Kind.Deletes() && len(ops) > 1 {
+			return invalid("ops[%d]: %s must be the only op of its write", i, ops[i].Kind)
+		}
+	}
+	return nil
+}
+
+func deletesNothing(ops []Op) *event.Error {
+	for i := range ops {
+		if ops[i].Kind.Deletes() {
+			return &event.Error{Kind: event.KindUnsupported, OpNumber: uint32(i) + 1,
+				Message: fmt.Sprintf("ops[%d]: a transaction cannot hold %s; send it on its own", i, ops[i].Kind)}
+		}
+	}
+	return nil
 }

@@ -76,7 +76,7 @@ func TestMastersRetryTable(t *testing.T) {
 	for _, kind := range []event.Kind{event.KindInvalid, event.KindTooLarge, event.KindNotFound, event.KindUnknownAgent, event.KindConflict,
 		event.KindRefused, event.KindNotLeader, event.KindWrongShard, event.KindMoving, event.KindBusy, event.KindLocked, event.KindAborted,
 		event.KindPrecondition, event.KindInDoubt, event.KindDeadline, event.KindUnavailable, event.KindUnknownOutcome, event.KindExpired,
-		event.KindFromTheFuture, event.KindIDReused, event.KindTooOld, event.KindTrimmed, event.KindLagging, event.KindOldIncarnation,
+		event.KindFromTheFuture, event.KindIDReused, event.KindTooOld, event.KindNeedsTxn, event.KindTrimmed, event.KindLagging, event.KindOldIncarnation,
 		event.KindUnsupported, event.KindInternal} {
 		w, repeated := table[kind]
 		if !repeated {

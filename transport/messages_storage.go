@@ -257,7 +257,17 @@ const (
 	OpLearnAssociation OpKind = "learn_association" // ID → Target, both in this shard
 	OpLinkOut          OpKind = "link_out"          // the source's half; ID is here, Target elsewhere
 	OpLinkIn           OpKind = "link_in"           // the target's half; Target is here, ID elsewhere
+
+	// A delete is the only op of its Write.
+	OpDeleteConcept         OpKind = "delete_concept"          // ID
+	OpDeleteAssociation     OpKind = "delete_association"      // ID → Target, of all types
+	OpDeleteAssociationType OpKind = "delete_association_type" // ID → Target, of AssocType
 )
+
+// Deletes tells whether the operation removes something.
+func (k OpKind) Deletes() bool {
+	return k == OpDeleteConcept || k == OpDeleteAssociation || k == OpDeleteAssociationType
+}
 
 // Op is one operation; which fields it uses its kind says.
 type Op struct {

@@ -56,6 +56,8 @@ var variants = newVariantTable([]entry{
 	{Prepare{}, storage | again}, {PrepareOk{}, storage},
 	{Finish{}, storage | again}, {FinishOk{}, storage},
 	{Txn{}, withID}, {TxnOk{}, 0},
+	{DeleteConcept{}, storage}, {DeleteConceptOk{}, storage},
+	{DeleteAssociation{}, storage}, {DeleteAssociationOk{}, storage},
 	{event.Error{}, 0},
 
 	{RegisterAgent{}, again}, {RegisterAgentOk{}, 0},

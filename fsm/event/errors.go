@@ -18,6 +18,7 @@ const (
 	KindLocked         Kind = "locked"          // a prepared transaction holds the row; fail
 	KindAborted        Kind = "aborted"         // the transaction surely did not happen
 	KindPrecondition   Kind = "precondition"    // a precondition did not hold, for example an association's end is absent; fail
+	KindNeedsTxn       Kind = "needs_txn"       // a delete concerns several shards, which one commit cannot do; fail
 	KindInDoubt        Kind = "in_doubt"        // a read met an undecided transaction until its deadline
 	KindDeadline       Kind = "deadline"        // the deadline passed; unknown
 	KindUnavailable    Kind = "unavailable"     // no leader or quorum could be reached before anything was sent; fail

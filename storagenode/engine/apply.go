@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -18,6 +19,8 @@ type Answer struct {
 	Err         *event.Error         // a refusal: nothing was written. Locked is to be proposed again (safety S8)
 	AlreadyDone bool                 // it had taken effect before, at Seq
 	Prepare     *transport.PrepareOk // of a Prepare: the vote
+	Nothing     bool                 // of a delete: there was nothing to delete
+	Row         string               // of a Locked delete: the row to wait for when the ops do not name it
 }
 
 // Apply applies entries in the order of the log and returns an Answer per command. Entries at or below Applied are skipped.
@@ -115,6 +118,7 @@ type applier struct {
 	db    *pebble.DB
 	batch *pebble.Batch
 
+	iterable bool   // batch is an indexed one
 	index    uint64 // of the entry in hand
 	level    uint32 // of the entry in hand: the rules that it was written under (safety S13)
 	position uint32 // of the op in hand in the entry
@@ -131,14 +135,25 @@ func (a *applier) entry(en *raftgroup.Entry) ([]any, error) {
 	if en.Level > Level {
 		return nil, fmt.Errorf("it was written at level %d, this version supports %d", en.Level, Level)
 	}
-	a.index, a.level, a.position = en.Index, en.Level, 0
-	a.meta.LogTime = max(a.meta.LogTime, en.Time)
+	decoded := make([]decodedCommand, len(en.Commands))
 	for i, b := range en.Commands {
-		answer, err := a.command(b)
-		if err != nil {
+		var err error
+		if decoded[i].Command, decoded[i].body, err = decodeCommand(b); err != nil {
 			return nil, fmt.Errorf("command %d: %w", i, err)
 		}
-		answers[i] = answer
+	}
+	if slices.ContainsFunc(decoded, func(c decodedCommand) bool { return c.deletes() }) {
+		if err := a.readable(); err != nil {
+			return nil, err
+		}
+	}
+	a.index, a.level, a.position = en.Index, en.Level, 0
+	a.meta.LogTime = max(a.meta.LogTime, en.Time)
+	for i := range decoded {
+		var err error
+		if answers[i], err = a.command(&decoded[i]); err != nil {
+			return nil, fmt.Errorf("command %d: %w", i, err)
+		}
 	}
 	if err := a.evict(); err != nil {
 		return nil, err
@@ -147,14 +162,16 @@ func (a *applier) entry(en *raftgroup.Entry) ([]any, error) {
 	return answers, nil
 }
 
-func (a *applier) command(b []byte) (Answer, error) {
-	c, body, err := decodeCommand(b)
-	if err != nil {
-		return Answer{}, err
-	}
+// decodedCommand is a command and the bytes of its message.
+type decodedCommand struct {
+	Command
+	body []byte
+}
+
+func (a *applier) command(c *decodedCommand) (Answer, error) {
 	switch c.Kind {
 	case Write:
-		return a.write(&c, body)
+		return a.write(&c.Command, c.body)
 	case Prepare:
 		return a.prepare(c.Prepare)
 	case Finish:
@@ -182,7 +199,7 @@ func (a *applier) commit() error {
 	if err := a.batch.Close(); err != nil {
 		return err
 	}
-	a.batch = a.db.NewBatch()
+	a.batch, a.iterable = a.db.NewBatch(), false
 	a.scratch.reset()
 	return nil
 }

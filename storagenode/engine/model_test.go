@@ -53,6 +53,7 @@ type modelRequest struct {
 	seq     uint64
 	body    string // of a write
 	refused *event.Error
+	nothing bool // of a delete
 }
 
 type modelAttempt struct {
@@ -77,6 +78,8 @@ type result struct {
 	vote   string // yes, no, done or "" for no vote
 	retry  bool
 	holder event.TxnID
+
+	nothing bool // of a delete
 }
 
 func newModel(b bounds) *model {
@@ -116,7 +119,7 @@ func (m *model) write(index uint64, c Command) result {
 		case r.refused != nil:
 			return result{seq: r.seq, kind: r.refused.Kind, op: r.refused.OpNumber}
 		}
-		return result{seq: r.seq, done: true}
+		return result{seq: r.seq, done: true, nothing: r.nothing}
 	}
 	if m.prepared[c.RequestID] != nil {
 		return result{kind: event.KindBusy, holder: c.RequestID}
@@ -128,6 +131,9 @@ func (m *model) write(index uint64, c Command) result {
 		return result{kind: event.KindLocked, op: op, holder: holder}
 	}
 	r := &modelRequest{issued: c.Issued, seq: index, body: body}
+	if ops[0].Kind.Deletes() {
+		return m.remove(c.RequestID, r, ops[0])
+	}
 	m.requests[c.RequestID] = r
 	if op := m.missing(ops); op > 0 {
 		r.refused = &event.Error{Kind: event.KindPrecondition, OpNumber: op}
@@ -135,6 +141,59 @@ func (m *model) write(index uint64, c Command) result {
 	}
 	m.apply(ops)
 	return result{seq: index}
+}
+
+// remove is a delete that nothing speaks against but what it would remove.
+func (m *model) remove(id event.RequestID, r *modelRequest, op Op) result {
+	type identity struct {
+		source, target string
+		assocType      uint32
+	}
+	of := func(e modelEdge) identity {
+		if e.side == incoming {
+			return identity{e.other, e.id, e.assocType}
+		}
+		return identity{e.id, e.other, e.assocType}
+	}
+	removed := map[identity]bool{}
+	var others []string
+	for _, s := range []side{outgoing, incoming} {
+		for _, e := range m.edges {
+			i := of(e)
+			hit := i.source == op.ID && i.target == op.Target && (op.Kind == transport.OpDeleteAssociation || i.assocType == op.AssocType)
+			if op.Kind == transport.OpDeleteConcept {
+				hit = e.id == op.ID
+			}
+			if hit && e.side == s {
+				removed[i] = true
+				others = append(others, i.source, i.target)
+			}
+		}
+	}
+	for _, other := range others {
+		if m.concepts[other] == nil {
+			return result{kind: event.KindNeedsTxn}
+		}
+	}
+	for _, other := range others {
+		for txn, p := range m.prepared {
+			if slices.Contains(m.rows(p.Ops), other) {
+				return result{kind: event.KindLocked, op: 1, holder: txn}
+			}
+		}
+	}
+	concept := op.Kind == transport.OpDeleteConcept && m.concepts[op.ID] != nil
+	r.nothing = !concept && len(removed) == 0
+	m.requests[id] = r
+	if r.nothing {
+		return result{seq: r.seq, nothing: true}
+	}
+	m.written++
+	m.edges = slices.DeleteFunc(m.edges, func(e modelEdge) bool { return removed[of(e)] })
+	if concept {
+		delete(m.concepts, op.ID)
+	}
+	return result{seq: r.seq}
 }
 
 func derefOps(ops []Op) (list []string) {
@@ -155,7 +214,7 @@ func metadataOf(op Op) (attributes map[string]string, tags []string) {
 
 func (m *model) invalid(ops []Op) event.Kind {
 	for _, op := range ops {
-		if op.ID == "" || math.IsNaN(float64(op.Confidence)) || (op.Kind != transport.OpLearnConcept && op.Target == "") {
+		if op.ID == "" || math.IsNaN(float64(op.Confidence)) || (op.Kind != transport.OpLearnConcept && op.Kind != transport.OpDeleteConcept && op.Target == "") {
 			return event.KindInvalid
 		}
 	}
@@ -177,7 +236,7 @@ func (m *model) rows(ops []Op) (rows []string) {
 		if op.Kind != transport.OpLinkIn {
 			rows = append(rows, op.ID)
 		}
-		if op.Kind == transport.OpLinkIn || op.Kind == transport.OpLearnAssociation {
+		if op.Target != "" && op.Kind != transport.OpLinkOut {
 			rows = append(rows, op.Target)
 		}
 	}
@@ -428,7 +487,23 @@ func (m *model) drawCommand(t *rapid.T) Command {
 		}
 		return Command{Kind: Finish, Finish: f}
 	}
-	return Command{Kind: Write, RequestID: txn, Issued: issued, Write: &transport.Write{Ops: drawOps(t)}}
+	ops := drawOps(t)
+	if rapid.IntRange(0, 3).Draw(t, "delete") == 0 {
+		ops = []Op{drawDelete(t)}
+	}
+	return Command{Kind: Write, RequestID: txn, Issued: issued, Write: &transport.Write{Ops: ops}}
+}
+
+func drawDelete(t *rapid.T) Op {
+	op := Op{Kind: rapid.SampledFrom([]transport.OpKind{transport.OpDeleteConcept, transport.OpDeleteConcept, transport.OpDeleteAssociation,
+		transport.OpDeleteAssociationType}).Draw(t, "kind"), ID: rapid.SampledFrom(modelIDs).Draw(t, "id")}
+	if op.Kind != transport.OpDeleteConcept {
+		op.Target = rapid.SampledFrom(modelIDs).Draw(t, "target")
+	}
+	if op.Kind == transport.OpDeleteAssociationType {
+		op.AssocType = uint32(rapid.IntRange(0, 2).Draw(t, "type"))
+	}
+	return op
 }
 
 // world is an engine, its model and the log that made both.
@@ -478,7 +553,7 @@ func (w *world) applyEntries(t *rapid.T) {
 }
 
 func compareAnswer(t *rapid.T, what string, got Answer, want result) {
-	have := result{seq: got.Seq, done: got.AlreadyDone}
+	have := result{seq: got.Seq, done: got.AlreadyDone, nothing: got.Nothing}
 	err := got.Err
 	if p := got.Prepare; p != nil {
 		switch {

@@ -116,6 +116,9 @@ const (
 	writeDone    outcomeState = 1 // a single-shard write took effect
 	writeRefused outcomeState = 2 // a single-shard write was refused for what it met
 	txnDone      outcomeState = 3 // a cross-shard transaction was committed here
+
+	deleteNothing outcomeState = 4 // a delete met nothing
+	deleteRefused outcomeState = 5 // a delete was refused for the number of associations
 )
 
 // outcome is a row of the request table. Like every record it holds no text that is made for people: texts may change with
@@ -126,8 +129,10 @@ type outcome struct {
 	Seq      uint64       `wire:"seq"`       // index at which it took effect or was refused
 	Body     []byte       `wire:"body"`      // of a write: the beginning of its body's SHA-256 (safety S30)
 	OpNumber uint32       `wire:"op_number"` // of a refused write: 1 + index of the op that met nothing
-	Absent   string       `wire:"absent"`    // of a refused write: the concept that was absent
+	Absent   string       `wire:"absent"`    // of a refused write: the concept that was absent, or had too many associations
 }
+
+func (o *outcome) refused() bool { return o.State == writeRefused || o.State == deleteRefused }
 
 // preparedRecord is an attempt in doubt.
 type preparedRecord struct {

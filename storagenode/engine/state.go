@@ -155,7 +155,7 @@ func LockIDs(ops []transport.Op) []string {
 // localEnds are the ids of op that live at this shard; b is empty when there is only one.
 func localEnds(op *transport.Op) (a, b string) {
 	switch op.Kind {
-	case transport.OpLearnAssociation:
+	case transport.OpLearnAssociation, transport.OpDeleteAssociation, transport.OpDeleteAssociationType:
 		return op.ID, op.Target
 	case transport.OpLinkIn:
 		return op.Target, ""

@@ -31,7 +31,7 @@ func (a *applier) prepare(p *transport.Prepare) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	if found && first.State != writeRefused {
+	if found && !first.refused() {
 		return alreadyDone(first.Seq), nil
 	}
 	known, answer, err := a.knownAttempt(p)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/storagenode/lock"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -13,6 +14,10 @@ import (
 func (a *applier) write(c *Command, body []byte) (Answer, error) {
 	if refusal := validate(c, a.meta.Dimension); refusal != nil {
 		return Answer{Err: refusal}, nil
+	}
+	if c.deletes() && a.level < deletesLevel {
+		return Answer{Err: &event.Error{Kind: event.KindUnsupported, Op: opPhrase(&c.Write.Ops[0]),
+			Message: fmt.Sprintf("the shard's log is at level %d, deletes need %d", a.level, deletesLevel)}}, nil
 	}
 	hash := bodyHash(body)
 	first, found, err := a.outcome(c.RequestID)
@@ -24,6 +29,9 @@ func (a *applier) write(c *Command, body []byte) (Answer, error) {
 	}
 	if refusal := a.admit(c); refusal != nil {
 		return Answer{Err: refusal}, nil
+	}
+	if c.deletes() {
+		return a.remove(c, hash)
 	}
 	missing, err := a.checkOps(c.Write.Ops)
 	if err != nil {
@@ -50,10 +58,10 @@ func repeat(id event.RequestID, first outcome, hash []byte) Answer {
 		return Answer{Err: &event.Error{Kind: event.KindIDReused, Op: "write",
 			Message: fmt.Sprintf("request id %s was used for another write; give every write its own", id)}}
 	}
-	if first.State == writeRefused {
+	if first.refused() {
 		return Answer{Seq: first.Seq, Err: first.refusal("write")}
 	}
-	return Answer{Seq: first.Seq, AlreadyDone: true}
+	return Answer{Seq: first.Seq, AlreadyDone: true, Nothing: first.State == deleteNothing}
 }
 
 // admit refuses a new write for its request id or for a lock. None of this is kept: the same request may be proposed again.
@@ -70,6 +78,10 @@ func (a *applier) admit(c *Command) *event.Error {
 
 // refusal is the answer of a refused write.
 func (o *outcome) refusal(op string) *event.Error {
+	if o.State == deleteRefused {
+		return &event.Error{Kind: event.KindTooLarge, Op: op, OpNumber: o.OpNumber,
+			Message: fmt.Sprintf("concept %q has more associations than one commit removes, which is %d; delete some of them first", o.Absent, transport.MaxDeleteEdges)}
+	}
 	return (&absence{o.OpNumber, o.Absent}).refusal(op)
 }
 
@@ -101,18 +113,27 @@ func (a *applier) blocked(ops []transport.Op) *event.Error {
 		first, second := localEnds(&ops[i])
 		for _, id := range [2]string{first, second} {
 			if h, held := a.e.locks.Blocker(id); held && id != "" {
-				return &event.Error{Kind: event.KindLocked, Op: opPhrase(&ops[i]), Txn: h.Txn, OpNumber: uint32(i) + 1,
-					Message: fmt.Sprintf("concept %q is held by transaction %s, which is in doubt", id, h.Txn)}
+				return lockedBy(&ops[i], uint32(i)+1, id, h)
 			}
 		}
 	}
 	return nil
 }
 
+func lockedBy(op *transport.Op, opNumber uint32, id string, h lock.Holder) *event.Error {
+	return &event.Error{Kind: event.KindLocked, Op: opPhrase(op), Txn: h.Txn, OpNumber: opNumber,
+		Message: fmt.Sprintf("concept %q is held by transaction %s, which is in doubt", id, h.Txn)}
+}
+
 // opPhrase says what an op was to do.
 func opPhrase(op *transport.Op) string {
-	if op.Kind == transport.OpLearnConcept {
+	switch op.Kind {
+	case transport.OpLearnConcept:
 		return fmt.Sprintf("learn concept %q", op.ID)
+	case transport.OpDeleteConcept:
+		return fmt.Sprintf("delete concept %q", op.ID)
+	case transport.OpDeleteAssociation, transport.OpDeleteAssociationType:
+		return fmt.Sprintf("delete association %q -> %q", op.ID, op.Target)
 	}
 	return fmt.Sprintf("learn association %q -> %q", op.ID, op.Target)
 }
