@@ -84,6 +84,10 @@ func (c *council) add(ctx context.Context, id event.MasterID) (*transport.AddMas
 	}
 	new, err := c.candidates.Await(ctx, id)
 	if err != nil {
+		index, peers = c.group.Configuration()
+		if p, answers := c.answering(peers, id); answers { // added a moment ago, it had not answered yet
+			return &transport.AddMasterOk{ReplicaID: p.ID, Suffrage: string(p.Suffrage), Index: index}, nil
+		}
 		return nil, err
 	}
 	if index, peers = c.group.Configuration(); contains(peers, new.replica) {
@@ -96,6 +100,7 @@ func (c *council) add(ctx context.Context, id event.MasterID) (*transport.AddMas
 	if err != nil {
 		return nil, err
 	}
+	c.candidates.Joined(new.replica) // or it could be added again when it has been removed, and its disk emptied
 	c.changed.Broadcast()
 	return &transport.AddMasterOk{ReplicaID: new.replica, Suffrage: string(raftgroup.Learner), Index: index}, nil
 }

@@ -31,7 +31,7 @@ var errUsage = errors.New("see gridmaster --help")
 
 // run is the whole program; it returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	p := program{}
+	p := program{once: serveOnce}
 	if os.Getenv("GRID_READY_FD") == "3" {
 		p.ready = os.NewFile(3, "ready")
 	}
@@ -41,6 +41,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // program is gridmaster with what it is started with beside flags.
 type program struct {
 	ready *os.File // where to say that it serves; nil: nobody asked
+
+	once func(ctx context.Context, cfg master.Config, ready *os.File) error // runs a master until it ends
 }
 
 func (p program) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -143,7 +145,7 @@ func configOf(c *cli.Context, log *slog.Logger) (master.Config, error) {
 // same process, and takes theirs; master.Open refuses to do that over and over.
 func (p program) serve(ctx context.Context, cfg master.Config) error {
 	for {
-		err := p.serveOnce(ctx, cfg)
+		err := p.once(ctx, cfg, p.ready)
 		if !errors.Is(err, master.ErrReinstall) || ctx.Err() != nil {
 			return err
 		}
@@ -152,7 +154,8 @@ func (p program) serve(ctx context.Context, cfg master.Config) error {
 	}
 }
 
-func (p program) serveOnce(ctx context.Context, cfg master.Config) error {
+// serveOnce runs one master, from Open to Close.
+func serveOnce(ctx context.Context, cfg master.Config, ready *os.File) error {
 	m, err := master.Open(ctx, cfg)
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
@@ -160,7 +163,7 @@ func (p program) serveOnce(ctx context.Context, cfg master.Config) error {
 		}
 		return err
 	}
-	if err := p.announce(m.GridAddr()); err != nil {
+	if err := announce(ready, m.GridAddr()); err != nil {
 		return errors.Join(err, m.Close())
 	}
 	select {
@@ -181,12 +184,12 @@ func (p program) serveOnce(ctx context.Context, cfg master.Config) error {
 }
 
 // announce tells the starter, if it asked with GRID_READY_FD=3, that this master can be asked, and where.
-func (p program) announce(address string) error {
-	if p.ready == nil {
+func announce(ready *os.File, address string) error {
+	if ready == nil {
 		return nil
 	}
-	_, err := fmt.Fprintf(p.ready, "ready %s\n", address)
-	if err := errors.Join(err, p.ready.Close()); err != nil {
+	_, err := fmt.Fprintf(ready, "ready %s\n", address)
+	if err := errors.Join(err, ready.Close()); err != nil {
 		return fmt.Errorf("announce readiness: %w", err)
 	}
 	return nil

@@ -3,13 +3,17 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sutra-grid/sutra-grid/master"
 )
 
 // freePorts are three ports that nobody listens on at the moment.
@@ -47,7 +51,7 @@ func TestStartAndFailures(t *testing.T) {
 	ended := make(chan string, 1)
 	go func() {
 		var out, errs bytes.Buffer
-		app := program{ready: told}
+		app := program{ready: told, once: serveOnce}
 		status := app.run(ctx, []string{"gridmaster", "--id", "m1", "--data", dir, "--peers", peers, "--bootstrap", "--replicas", "1"}, &out, &errs)
 		ended <- fmt.Sprintf("%d %s", status, lastLine(errs.String()))
 	}()
@@ -96,4 +100,50 @@ func TestStartAndFailures(t *testing.T) {
 func lastLine(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	return lines[len(lines)-1]
+}
+
+// TestTakesTheStateAndGoesOn: a master whose state differs starts again in the same process, as often as master.Open lets it; what
+// else ends it ends the program, and so does the word to stop. It says once that it serves.
+func TestTakesTheStateAndGoesOn(t *testing.T) {
+	differs := fmt.Errorf("%w: at entry 1024", master.ErrReinstall)
+	full := errors.New("no space left on device")
+	for name, tc := range map[string]struct {
+		ends   []error // of one master after the other
+		stop   int     // told to stop while the master of this number runs; 0: never
+		status int
+	}{
+		"taken":             {[]error{differs, nil}, 0, exitDone},
+		"taken twice":       {[]error{differs, differs, nil}, 0, exitDone},
+		"not taken":         {[]error{differs, full}, 0, exitFailed},
+		"another failure":   {[]error{full}, 0, exitFailed},
+		"removed":           {[]error{differs, master.ErrRemoved}, 0, exitRemoved},
+		"stopped meanwhile": {[]error{differs}, 1, exitFailed},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		ready, err := os.CreateTemp(t.TempDir(), "ready")
+		if err != nil {
+			t.Fatal(err)
+		}
+		began, asked := 0, 0
+		p := program{ready: ready, once: func(_ context.Context, cfg master.Config, ready *os.File) error {
+			if began++; began > len(tc.ends) {
+				t.Fatalf("%s: master %d is started", name, began)
+			}
+			if ready != nil {
+				asked++
+			}
+			if began == tc.stop {
+				cancel()
+			}
+			return tc.ends[began-1]
+		}}
+		status := p.run(ctx, []string{"gridmaster", "--id", "m1", "--data", t.TempDir(), "--peers", "m1=127.0.0.1:1/2/3"}, io.Discard, io.Discard)
+		cancel()
+		if status != tc.status || began != len(tc.ends) || asked != 1 {
+			t.Errorf("%s: status %d after %d masters, of which %d could say that they serve; want %d after %d, 1", name, status, began, asked, tc.status, len(tc.ends))
+		}
+		if err := ready.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }

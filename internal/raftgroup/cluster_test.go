@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -211,6 +212,17 @@ func TestStartRules(t *testing.T) {
 			if err := os.RemoveAll(all[len(all)-1]); err != nil {
 				t.Fatal(err)
 			}
+		}, "entries between are lost"},
+		"newest snapshot gone, state on disk behind it": {func(t *testing.T, n *node) {
+			all := snapshotsOf(t, n)
+			if err := os.RemoveAll(all[len(all)-1]); err != nil {
+				t.Fatal(err)
+			}
+			index, err := strconv.ParseUint(strings.Split(filepath.Base(all[0]), "-")[1], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.tune = func(c *Config) { c.Applied = func() uint64 { return index } }
 		}, "entries between are lost"},
 		"newest snapshot damaged": {func(t *testing.T, n *node) {
 			all := snapshotsOf(t, n)

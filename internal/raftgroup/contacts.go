@@ -92,6 +92,14 @@ func (c *contacts) enterLocked(term uint64) bool {
 	return term == c.term
 }
 
+// forget drops what is known of a replica that is no member, so that it begins anew should it become one again: what it held
+// and how long it was near the leader's log was said of a disk that it may have lost since.
+func (c *contacts) forget(id raft.ServerID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.peers, id)
+}
+
 // feeding counts the snapshots on their way to id: while there are any, it does not stand still.
 func (c *contacts) feeding(id raft.ServerID, term uint64, more int) {
 	c.mu.Lock()

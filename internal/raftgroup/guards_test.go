@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -598,4 +599,130 @@ func (k *keeper) GetLog(i uint64, l *raft.Log) error {
 		return nil
 	}
 	return k.InmemStore.GetLog(i, l)
+}
+
+// brokenLog is a log store that fails while it is told to.
+type brokenLog struct {
+	*raft.InmemStore
+	err  error
+	used int // writes that were let through to it
+}
+
+func (b *brokenLog) StoreLogs(logs []*raft.Log) error {
+	b.used++
+	return errors.Join(b.err, b.InmemStore.StoreLogs(logs))
+}
+
+// What failed once is not used again, though the disk be well: not by a write, not by a deletion, not by a read. A damaged entry
+// is not written, and is such a failure.
+func TestLogStoreLatches(t *testing.T) {
+	full := errors.New("no space left")
+	whole := func(i uint64) *raft.Log {
+		l := &raft.Log{Index: i, Term: 1, Data: []byte("data")}
+		seal(testGroup, l)
+		return l
+	}
+	damaged := whole(2)
+	damaged.Data[0] ^= 1
+	for name, tc := range map[string]struct {
+		err   error // of the disk
+		entry *raft.Log
+		want  error
+		used  int
+	}{
+		"full disk":     {full, whole(2), full, 2},
+		"damaged entry": {nil, damaged, errSum, 1},
+	} {
+		inner := &brokenLog{InmemStore: raft.NewInmemStore()}
+		s := newLogStore(inner, testGroup, "x", newLatch(func(error) {}))
+		if err := s.StoreLog(whole(1)); err != nil {
+			t.Fatal(err)
+		}
+		inner.err = tc.err
+		first := s.StoreLog(tc.entry)
+		inner.err = nil
+		var l raft.Log
+		for what, err := range map[string]error{"first": first, "store": s.StoreLog(whole(3)), "delete": s.DeleteRange(1, 1), "read": s.get(1, &l)} {
+			if !errors.Is(err, tc.want) {
+				t.Errorf("%s: %s: %v, want %v", name, what, err, tc.want)
+			}
+		}
+		if inner.used != tc.used {
+			t.Errorf("%s: the disk was written %d times, want %d", name, inner.used, tc.used)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// hungStable hangs in the write of a vote.
+type hungStable struct {
+	*memoryStable
+	free chan struct{}
+}
+
+func (h hungStable) Set(k, v []byte) error {
+	<-h.free
+	return h.memoryStable.Set(k, v)
+}
+
+// A vote that the disk does not take in time ends the replica: nobody is told of it.
+func TestHungVoteLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := hungStable{&memoryStable{InmemStore: raft.NewInmemStore()}, make(chan struct{})}
+		l := newLatch(nil)
+		s, err := newStableStore(inner, testGroup, "the/path", l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.SetUint64([]byte(keyLastVoteTerm), 7); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Minute, func() { close(inner.free) })
+		begun := time.Now()
+		err = s.Set([]byte(keyLastVoteCand), []byte("a"))
+		if took := time.Since(begun); !errors.Is(err, errHung) || !strings.Contains(err.Error(), "the/path") || took != writeDeadline {
+			t.Errorf("%v after %v", err, took)
+		}
+		if l.err() == nil {
+			t.Error("the replica goes on")
+		}
+		<-inner.free
+		synctest.Wait()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// slowFSM takes its time.
+type slowFSM struct {
+	*journal
+	takes time.Duration
+}
+
+func (s slowFSM) Apply(entries []Entry) [][]any {
+	time.Sleep(s.takes)
+	return s.journal.Apply(entries)
+}
+
+// An Apply that takes over 100 ms is reported: raft waits behind it.
+func TestSlowApplyIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		said := make(chan string, 10)
+		for takes, want := range map[time.Duration]int{slowApply: 0, slowApply + time.Millisecond: 1} {
+			m := &machine{fsm: slowFSM{&journal{}, takes}, group: testGroup, latch: newLatch(nil), applied: &progress{},
+				log: slog.New(listenerFor{listener{discard().Handler(), said}})}
+			if !m.hand([]Entry{{Index: 1, Term: 1, Commands: [][]byte{[]byte("a")}}}, []int{0}, make([]any, 1)) {
+				t.Fatal("not applied")
+			}
+			if got := len(said); got != want {
+				t.Errorf("%v: %d reports, want %d", takes, got, want)
+			}
+			for len(said) > 0 {
+				<-said
+			}
+		}
+	})
 }

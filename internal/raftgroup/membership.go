@@ -61,6 +61,7 @@ func (g *Group) AddLearner(ctx context.Context, id event.ReplicaID, prev uint64)
 		op: "add learner", id: id, prev: prev,
 		done: func(now Suffrage) bool { return now != "" },
 		request: func(prev uint64, timeout time.Duration) raft.IndexFuture {
+			g.contacts.forget(raft.ServerID(id))
 			return g.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(id), prev, timeout)
 		},
 	})

@@ -452,3 +452,32 @@ func TestRemovalKeepsAQuorum(t *testing.T) {
 		}
 	})
 }
+
+// A replica that is removed and added again has to show anew that it is up to date: its disk may be another.
+func TestPromotionForgetsAnEarlierMembership(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, transport.NewMemory(), 4).start()
+		defer c.stop()
+		l := c.leader()
+		f := c.others(l)[0]
+		ctx := context.Background()
+		f.wait(l.must("a").Index)
+		time.Sleep(2 * nearFor)
+		index, _ := l.group.Configuration()
+		index, err := l.group.Remove(ctx, f.id, index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if index, err = l.group.AddLearner(ctx, f.id, index); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.group.Promote(ctx, f.id, index); kindOf(err) != "refused" {
+			t.Fatalf("promoted by what it held before: %v", err)
+		}
+		f.wait(l.must("b").Index)
+		time.Sleep(nearFor + time.Second)
+		if _, err := l.group.Promote(ctx, f.id, index); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -211,8 +211,7 @@ func TestFollowersThatWereAwayForLong(t *testing.T) {
 	s := scenario{seed: seed(t, 3), masters: 3, pace: 7}
 	for _, f := range faults {
 		if f.long {
-			// Behind a long absence raft tries again every 10 s only.
-			s.steps = append(s.steps, step{fault: f, hold: 40 * time.Second, rest: 12 * time.Second})
+			s.steps = append(s.steps, step{fault: f, hold: 40 * time.Second, rest: 3 * time.Second})
 		}
 	}
 	r := simulate(t, s)

@@ -74,6 +74,7 @@ type scenario struct {
 	pace    int    // clients think so many times longer; 0: once
 
 	machine func(id event.MasterID, real raftgroup.FSM) raftgroup.FSM // a broken state machine; nil: the real one
+	tune    func(*master.Config)                                      // changes a master's configuration; nil: nothing
 	front   func(w *world) (addrs []string, end func())               // what clients call instead of the masters; nil: nothing
 }
 
@@ -165,6 +166,9 @@ func (w *world) config(id event.MasterID) master.Config {
 	cfg.Raft.SegmentBytes = 256 << 10
 	cfg.Raft.SnapshotThreshold, cfg.Raft.TrailingLogs = 120, 40 // so that snapshots are taken, sent and restored in every run
 	cfg.Log = slog.New(w.tap.of(string(id)))
+	if w.tune != nil {
+		w.tune(&cfg)
+	}
 	if w.machine != nil {
 		cfg.Machine = func(real raftgroup.FSM) raftgroup.FSM { return w.machine(id, real) }
 	}
