@@ -6,7 +6,7 @@ FUZZTIME ?= 2m
 LOSSES ?= 1000
 HOURS ?= 2
 VET  ?=
-RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./master/txn/... ./client/...
+RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./storagenode/vector/... ./master/txn/... ./client/...
 
 .PHONY: all build run test race check fuzz e2e sim recall clean
 

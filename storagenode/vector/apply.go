@@ -101,7 +101,7 @@ func (x *Index) apply(b *batch) {
 		v := &b.vectors[i]
 		x.setLive(v.slot, true)
 		x.link(v)
-		x.rename(x.id(v.slot), v.slot)
+		x.rename(v.slot)
 		if e := x.entryPoint(); e.slot == none || v.level > e.level {
 			x.entry.Store(entryPoint{v.slot, v.level}.pack())
 		}
@@ -112,15 +112,11 @@ func (x *Index) apply(b *batch) {
 	b.vectors, b.leaving = b.vectors[:0], b.leaving[:0]
 }
 
-// rename makes s the slot of an id, and what was that before no result any more.
-func (x *Index) rename(id string, s uint32) {
+// rename makes s the slot of its id. What was that before can be found until it is removed: searches take an id once.
+func (x *Index) rename(s uint32) {
 	x.names.Lock()
-	old, had := x.slots[id]
-	x.slots[id] = s
-	x.names.Unlock()
-	if had {
-		x.setLive(old, false)
-	}
+	defer x.names.Unlock()
+	x.slots[x.id(s)] = s
 }
 
 // topLevel bounds the layers; by chance alone a vector would reach it once in 16¹⁵.

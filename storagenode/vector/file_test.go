@@ -74,17 +74,17 @@ func TestGoldenFile(t *testing.T) {
 
 // TestReadIsWhatWasWritten: what is read is written again as the same bytes, and goes on as the original does.
 func TestReadIsWhatWasWritten(t *testing.T) {
-	o := Options{Dimension: 40, EFConstruction: 20}
+	o := Options{Dimension: 400, EFConstruction: 8}
 	x := newIndex(t, o)
-	m := grow(t, x, 3000, 40, 2) // several blocks
+	m := grow(t, x, 700, 400, 2) // several blocks
 	file := written(t, x)
 	y, err := Read(bytes.NewReader(file), o)
 	must(t, err)
 	sound(t, y, m)
 	r := rand.New(rand.NewPCG(4, 4))
 	var changes []Change
-	for i := range 300 {
-		changes = append(changes, Change{ID: fmt.Sprint("v", i)}, Change{fmt.Sprint("w", i), random(r, 40)})
+	for i := range 200 {
+		changes = append(changes, Change{ID: fmt.Sprint("v", i)}, Change{fmt.Sprint("w", i), random(r, 400)})
 	}
 	must(t, x.Apply(2, changes))
 	must(t, y.Apply(2, changes))
@@ -142,12 +142,13 @@ func blocks(file []byte) (parts [][]byte) {
 
 // TestBlocksBelongTogether: whole blocks, each with a sum that is right where it comes from.
 func TestBlocksBelongTogether(t *testing.T) {
-	o := Options{Dimension: 40, EFConstruction: 20}
+	serial(t)
+	o := Options{Dimension: 400, EFConstruction: 8}
 	x := newIndex(t, o)
-	m := grow(t, x, 6000, 40, 2)
+	m := grow(t, x, 1500, 400, 2)
 	old := blocks(written(t, x))
-	must(t, x.Apply(2, []Change{{ID: "v5999"}}))
-	delete(m, "v5999")
+	must(t, x.Apply(2, []Change{{ID: "v1499"}}))
+	delete(m, "v1499")
 	now := blocks(written(t, x))
 	if len(now) < 5 {
 		t.Fatalf("only %d blocks", len(now))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -26,16 +27,15 @@ func (s *run) options() Options { return s.x.Options() }
 // vector is often equal or nearly equal to another, as real ones are.
 func (s *run) vector() []float32 {
 	v := random(s.r, s.options().Dimension)
-	for _, other := range s.m {
-		switch s.r.IntN(4) {
-		case 0:
-			return slices.Clone(other)
-		case 1:
-			for i := range v {
-				v[i] = other[i] + v[i]/50
-			}
+	other, how := s.m[s.id()], s.r.IntN(4)
+	switch {
+	case other == nil:
+	case how == 0:
+		return slices.Clone(other)
+	case how == 1:
+		for i := range v {
+			v[i] = other[i] + v[i]/50
 		}
-		break
 	}
 	return v
 }
@@ -59,7 +59,7 @@ func (s *run) insert() {
 func (s *run) remove() {
 	var changes []Change
 	most := rapid.SampledFrom([]int{1, 30, 1000}).Draw(s.t, "most")
-	for id := range s.m {
+	for _, id := range slices.Sorted(maps.Keys(s.m)) {
 		if len(changes) == most {
 			break
 		}

@@ -207,10 +207,12 @@ func heap0() uint64 {
 	return s.HeapAlloc
 }
 
-// TestRecall holds the bar with 10,000 vectors, under -short with 3,000; GRID_RECALL=100000 (make recall) with as many.
+// TestRecall holds the bar with 10,000 vectors, under -short or the race detector with 3,000;
+// GRID_RECALL=100000 (make recall) with as many.
 func TestRecall(t *testing.T) {
 	n, queries, workers := 10_000, 60, 1
-	if testing.Short() {
+	serial(t)
+	if testing.Short() || raceDetector {
 		n = 3000
 	}
 	if s := os.Getenv("GRID_RECALL"); s != "" {

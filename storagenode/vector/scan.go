@@ -107,7 +107,7 @@ func (w *walker) each(f *filter) iter.Seq[uint32] {
 func (w *walker) scan(ctx context.Context, f *filter) error {
 	n := 0
 	for s := range w.each(f) {
-		if n++; n%(looks*looks) == 0 && ctx.Err() != nil {
+		if n++; n%(16*looks) == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if w.inside(s) && f.ok(s) {

@@ -94,6 +94,13 @@ func sound(t fataler, x *Index, m table) {
 	}
 }
 
+// serial leaves out, where the race detector runs in a hurry, what has one goroutine.
+func serial(t *testing.T) {
+	if raceDetector && testing.Short() {
+		t.Skip("nothing is concurrent here")
+	}
+}
+
 func random(r *rand.Rand, dimension int) []float32 {
 	v := make([]float32, dimension)
 	for i := range v {
@@ -278,9 +285,10 @@ func TestSearch(t *testing.T) {
 }
 
 func TestSearchEnds(t *testing.T) {
-	x := newIndex(t, Options{Dimension: 4})
-	m := grow(t, x, 5000, 4, 3)
-	q := Query{Vector: []float32{1, 0, 0, 0}, K: 10, EF: 4000, Rows: m.rows}
+	serial(t)
+	x := newIndex(t, Options{Dimension: 4, EFConstruction: 8})
+	m := grow(t, x, scanAlways+1000, 4, 3)
+	q := Query{Vector: []float32{1, 0, 0, 0}, K: 10, EF: 100, Rows: m.rows}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, exact := range []bool{false, true} {
@@ -315,8 +323,8 @@ func grow(t testing.TB, x *Index, n, dimension int, seed uint64) table {
 func TestGraphDoesNotDependOnWorkers(t *testing.T) {
 	var files [2]strings.Builder
 	for i, workers := range []int{1, 4} {
-		x := newIndex(t, Options{Dimension: 16, Seed: 5, Workers: workers})
-		grow(t, x, 2000, 16, 9)
+		x := newIndex(t, Options{Dimension: 16, EFConstruction: 32, Seed: 5, Workers: workers})
+		grow(t, x, 800, 16, 9)
 		_, err := x.WriteTo(&files[i])
 		must(t, err)
 	}
@@ -339,7 +347,8 @@ func TestUnchangedVectorChangesNothing(t *testing.T) {
 
 // TestSlotsAreGivenAgain: an index under endless change does not grow.
 func TestSlotsAreGivenAgain(t *testing.T) {
-	x := newIndex(t, Options{Dimension: 4})
+	serial(t)
+	x := newIndex(t, Options{Dimension: 4, EFConstruction: 8})
 	m := grow(t, x, 500, 4, 4)
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 10 {
@@ -357,9 +366,10 @@ func TestSlotsAreGivenAgain(t *testing.T) {
 }
 
 func TestBuild(t *testing.T) {
+	serial(t)
 	r := rand.New(rand.NewPCG(6, 6))
 	m, zeros := table{}, 0
-	for i := range 5000 {
+	for i := range buildVectors + 100 {
 		m[fmt.Sprint(i)] = random(r, 6)
 	}
 	failing := errors.New("disk")
@@ -381,7 +391,7 @@ func TestBuild(t *testing.T) {
 		}
 	}
 	zeros = 3
-	x, left, err := Build(t.Context(), Options{Dimension: 6, EFConstruction: 16}, 77, rows(false))
+	x, left, err := Build(t.Context(), Options{Dimension: 6, EFConstruction: 8}, 77, rows(false))
 	must(t, err)
 	sound(t, x, m)
 	ids := x.IDs()
@@ -396,5 +406,34 @@ func TestBuild(t *testing.T) {
 	cancel()
 	if _, _, err := Build(ctx, Options{Dimension: 6}, 1, rows(false)); !errors.Is(err, context.Canceled) {
 		t.Fatalf("cancelled: %v", err)
+	}
+}
+
+// TestScanIsExact: vectors so close together that their codes say little about their order.
+func TestScanIsExact(t *testing.T) {
+	serial(t)
+	for _, d := range []int{2, 3, 64, 768} {
+		for _, spread := range []float32{0, 1e-5, 1e-3, 1e-2} {
+			r := rand.New(rand.NewPCG(uint64(d), 8))
+			x, m, centre := newIndex(t, Options{Dimension: d, EFConstruction: 8}), table{}, random(r, d)
+			var changes []Change
+			for i := range 400 {
+				v := random(r, d)
+				for j := range v {
+					v[j] = centre[j] + spread*v[j]
+				}
+				changes = append(changes, Change{fmt.Sprint(i * 7919 % 400), v})
+			}
+			must(t, x.Apply(1, changes))
+			m.apply(changes)
+			q := Query{Vector: random(r, d), K: 20, Rows: m.rows}
+			want, err := Exact(t.Context(), q, m.seq())
+			must(t, err)
+			got, err := x.Search(t.Context(), q)
+			must(t, err)
+			if !slices.Equal(got, want) {
+				t.Errorf("dimension %d, spread %v:\n%v, the rows say\n%v", d, spread, got, want)
+			}
+		}
 	}
 }
