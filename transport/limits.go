@@ -83,7 +83,7 @@ func validate(req any, dimension int) *event.Error {
 		}
 		return validate(m.Request.Value, dimension)
 	}
-	return nil
+	return validateSemantic(req)
 }
 
 func invalid(format string, args ...any) *event.Error {

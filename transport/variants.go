@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/pack"
 )
 
 // trait is what the transport must know of a variant beside its type.
@@ -58,6 +59,15 @@ var variants = newVariantTable([]entry{
 	{Txn{}, withID}, {TxnOk{}, 0},
 	{DeleteConcept{}, storage}, {DeleteConceptOk{}, storage},
 	{DeleteAssociation{}, storage}, {DeleteAssociationOk{}, storage},
+	{LearnConceptV2{}, storage | again}, {LearnConceptV2Ok{}, storage}, // its id is that of its content
+	{LearnBatch{}, storage | again}, {LearnBatchOk{}, storage},
+	{FindPathSemantic{}, storage | read}, {FindPathSemanticOk{}, storage},
+	{FindTemporalChain{}, storage | read}, {FindTemporalChainOk{}, storage},
+	{FindCausalChain{}, storage | read}, {FindCausalChainOk{}, storage},
+	{FindContradictions{}, storage | read}, {FindContradictionsOk{}, storage},
+	{QueryBySemantic{}, storage | read}, {QueryBySemanticOk{}, storage},
+	{Embed{}, storage | read}, {EmbedOk{}, storage},
+	{Exists{}, storage | read}, {ExistsOk{}, storage},
 	{event.Error{}, 0},
 
 	{RegisterAgent{}, again}, {RegisterAgentOk{}, 0},
@@ -106,6 +116,9 @@ func newVariantTable(entries []entry) variantTable {
 
 // onlyOptional tells whether a message may be sent without fields.
 func onlyOptional(t reflect.Type) bool {
+	if t.Implements(reflect.TypeFor[pack.Appender]()) {
+		return false // it reads its fields itself
+	}
 	for _, f := range reflect.VisibleFields(t) {
 		if tag := f.Tag.Get("wire"); !f.Anonymous && !strings.HasSuffix(tag, ",optional") {
 			return false
