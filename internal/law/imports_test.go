@@ -31,6 +31,10 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/shardmap", "the map in messages"},
 		{"internal/pack", "the enum codec"},
 	},
+	"internal/learn": {
+		{"fsm/event", "error kinds"},
+		{"transport", "operations, options and limits"},
+	},
 	"internal/fault":   {},
 	"internal/latchfs": {{"internal/fault", "fault points"}},
 	"internal/datadir": {{"fsm/event", "ids and incarnation in IDENTITY"}, {"internal/fault", "fault points"}},
