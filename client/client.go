@@ -123,6 +123,10 @@ func (c *Client) Do(ctx context.Context, req any) (any, error) {
 		return c.flush(ctx)
 	case *transport.HealthCheck:
 		return c.health(ctx)
+	case *transport.LearnConceptV2:
+		return c.learnConcept(ctx, r)
+	case *transport.LearnBatch:
+		return c.learnBatch(ctx, r)
 	case *transport.Batch:
 		return c.batch(ctx, r)
 	case *transport.Txn:

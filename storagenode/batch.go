@@ -87,8 +87,8 @@ func retryWhole(err error) bool {
 func (n *Node) runBatch(ctx context.Context, items []*item) {
 	for len(items) > 0 {
 		run := 1
-		for run < len(items) && items[run].isWrite() == items[0].isWrite() {
-			run++
+		for run < len(items) && !learns(items[0].request) && !learns(items[run].request) && items[run].isWrite() == items[0].isWrite() {
+			run++ // what is learnt is linked to what was learnt before it: one after the other
 		}
 		if items[0].isWrite() {
 			writeItems(ctx, items[:run])

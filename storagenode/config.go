@@ -9,6 +9,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
+	"github.com/sutra-grid/sutra-grid/storagenode/embed"
 	"github.com/sutra-grid/sutra-grid/storagenode/engine"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -33,6 +34,8 @@ type Config struct {
 
 	Network transport.Network
 	TLS     *tls.Config // for every connection, accepted or dialled; nil is plain
+
+	Embedding embed.Config // of a service; without a URL the built-in embedder. Dimension, Instance and Reports are the node's
 
 	Groups Groups
 
@@ -66,6 +69,7 @@ func DefaultConfig() Config {
 		Dimension:  768,
 		CacheBytes: 256 << 20, // smaller: Apply reads the rows it changes from disk; larger: three nodes on one machine want it too
 		Network:    transport.TCP(),
+		Embedding:  embed.DefaultConfig(),
 		Groups: Groups{
 			Timeouts: raftgroup.LANShards(),
 			// A snapshot of a shard flushes the engine; every 16,384 entries that is seconds apart under load. Smaller
@@ -96,6 +100,10 @@ func (c *Config) Validate() error {
 	check(c.Dimension >= 1 && c.Dimension <= transport.MaxDimension, "dimension %d: must be 1 to %d", c.Dimension, transport.MaxDimension)
 	check(c.CacheBytes >= 1<<20, "cache of %d bytes: must be at least 1 MiB", c.CacheBytes)
 	check(c.Network != nil, "no network")
+	if c.Embedding.URL != "" {
+		err := c.Embedding.Validate()
+		check(err == nil, "%w", err)
+	}
 	check(c.Log != nil, "no log")
 	check(c.RequestTimeout > 0, "request timeout %s: must be above 0", c.RequestTimeout)
 	check(c.PrepareWait >= 0, "prepare wait %s: must not be negative", c.PrepareWait)

@@ -50,7 +50,8 @@ func (n *Node) checkPlain(req any) error {
 	switch req.(type) {
 	case *transport.LearnConcept, *transport.LearnAssociation, *transport.QueryConcept, *transport.GetNeighbors, *transport.FindPath,
 		*transport.GetAssociation, *transport.GetAllConceptIds, *transport.GetStats, *transport.Flush, *transport.HealthCheck,
-		*transport.Neighbors, *transport.Expand, *transport.DeleteConcept, *transport.DeleteAssociation:
+		*transport.Neighbors, *transport.Expand, *transport.DeleteConcept, *transport.DeleteAssociation,
+		*transport.LearnConceptV2, *transport.LearnBatch, *transport.Embed, *transport.Exists:
 		return transport.Validate(req, int(n.cfg.Dimension))
 	case *transport.Prepare, *transport.Finish, *transport.Write:
 		return &event.Error{Kind: event.KindInvalid, Message: transport.VariantName(req) + " names no shard: send it inside Routed"}
@@ -166,6 +167,9 @@ func (n *Node) admit(m *mapState, r *replica, c call) error {
 	}
 	if _, write := opsOf(c.request); write && (c.id.IsZero() || c.issued <= 0) {
 		return &event.Error{Kind: event.KindInvalid, Message: "a routed write needs a request id and the time it was issued"}
+	}
+	if learns(c.request) && m.Base > 1 {
+		return &event.Error{Kind: event.KindUnsupported, Message: "what is learnt may be linked to concepts of other shards: ask a master's grid port"}
 	}
 	if _, ok := c.request.(*transport.FindPath); ok && m.Base > 1 {
 		return &event.Error{Kind: event.KindUnsupported, Message: "a path may leave the shard: ask a master's grid port, or walk with Expand"}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
+	"github.com/sutra-grid/sutra-grid/storagenode/embed"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -27,12 +29,13 @@ type Node struct {
 	maps     *mapCache
 	mapped   signal // the map may have changed
 
-	pool    *transport.Pool    // nil: alone
-	masters *transport.Masters // nil: alone
-	mux     *transport.Mux
-	raft    net.Listener    // of mux, until host takes it
-	host    *raftgroup.Host // nil until a map has said the grid's incarnation
-	server  *transport.Server
+	pool     *transport.Pool    // nil: alone
+	masters  *transport.Masters // nil: alone
+	mux      *transport.Mux
+	raft     net.Listener    // of mux, until host takes it
+	host     *raftgroup.Host // nil until a map has said the grid's incarnation
+	embedder embed.Embedder
+	server   *transport.Server
 
 	loops   context.Context // of the map watcher and the reconciler
 	stop    context.CancelFunc
@@ -101,6 +104,9 @@ func (n *Node) open() error {
 	if n.maps, err = n.firstMap(listener.Addr().String()); err != nil {
 		return err
 	}
+	if n.embedder, err = n.newEmbedder(); err != nil {
+		return err
+	}
 	n.server = transport.NewServer(transport.ServerConfig{Handler: n.handle, Hello: n.hello, Name: "storage", Log: n.log})
 	n.serve("mux", n.mux.Serve)
 	n.serve("server", func(ctx context.Context) error { return n.server.Serve(ctx, n.mux.Frames()) })
@@ -138,6 +144,9 @@ func (n *Node) close() error {
 		errs = append(errs, n.mux.Close())
 	}
 	n.serving.Wait()
+	if c, ok := n.embedder.(io.Closer); ok {
+		errs = append(errs, c.Close())
+	}
 	if n.pool != nil {
 		errs = append(errs, n.pool.Close())
 	}

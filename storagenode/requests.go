@@ -76,6 +76,8 @@ func idsOf(req any) []string {
 		return []string{q.SourceID}
 	case *transport.Expand:
 		return q.ConceptIDs
+	case *transport.Exists:
+		return q.ConceptIDs
 	case *transport.FindPath:
 		return []string{q.StartID, q.EndID}
 	case *transport.Prepare:
@@ -100,6 +102,11 @@ func (n *Node) perform(ctx context.Context, r *replica, c call) (outcome, error)
 	case *transport.HealthCheck:
 		index, err := r.rows(ctx, c.stale, nil, func() error { return nil }) // a leader that can confirm itself
 		return outcome{n.health(), index}, err
+	case *transport.LearnConceptV2, *transport.LearnBatch:
+		return n.learn(ctx, r, q)
+	case *transport.Embed:
+		vectors, err := n.embedder.Embed(ctx, q.Texts)
+		return outcome{reply: &transport.EmbedOk{Embeddings: vectors}}, err
 	}
 	if ops, ok := opsOf(c.request); ok {
 		a, err := r.write(ctx, &writing{id: c.id, issued: c.issued, ops: ops})
@@ -142,6 +149,8 @@ func (n *Node) look(e *engine.Engine, req any) (any, error) {
 		return getAssociation(e, q)
 	case *transport.Expand:
 		return e.Expand(q)
+	case *transport.Exists:
+		return exists(e, q)
 	case *transport.GetAllConceptIds:
 		ids, err := e.IDs("", math.MaxInt32)
 		return &transport.GetAllConceptIdsOk{ConceptIDs: ids}, err

@@ -59,8 +59,8 @@ var variants = newVariantTable([]entry{
 	{Txn{}, withID}, {TxnOk{}, 0},
 	{DeleteConcept{}, storage}, {DeleteConceptOk{}, storage},
 	{DeleteAssociation{}, storage}, {DeleteAssociationOk{}, storage},
-	{LearnConceptV2{}, storage | again}, {LearnConceptV2Ok{}, storage}, // its id is that of its content
-	{LearnBatch{}, storage | again}, {LearnBatchOk{}, storage},
+	{LearnConceptV2{}, storage}, {LearnConceptV2Ok{}, storage},
+	{LearnBatch{}, storage}, {LearnBatchOk{}, storage},
 	{FindPathSemantic{}, storage | read}, {FindPathSemanticOk{}, storage},
 	{FindTemporalChain{}, storage | read}, {FindTemporalChainOk{}, storage},
 	{FindCausalChain{}, storage | read}, {FindCausalChainOk{}, storage},

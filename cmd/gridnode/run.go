@@ -27,6 +27,9 @@ const (
 // readyVariable names the file descriptor on which the node says that it listens.
 const readyVariable = "GRID_READY_FD"
 
+// apiKeyVariable holds the embedding service's key: a flag would show it to everybody on the machine.
+const apiKeyVariable = "GRID_EMBEDDING_API_KEY"
+
 // env is what the program takes from its surroundings.
 type env struct {
 	stdout, stderr io.Writer
@@ -90,6 +93,9 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "grid-id", Usage: "in a grid: its `ID`"},
 		&cli.BoolFlag{Name: "init", Usage: "in a grid: the node never ran, its directory may be made"},
 		&cli.UintFlag{Name: "dimension", Value: uint(storagenode.DefaultConfig().Dimension), Usage: "components of every vector"},
+		&cli.StringFlag{Name: "embedding-endpoint", EnvVars: []string{"GRID_EMBEDDING_ENDPOINT"}, Usage: "`URL` of an OpenAI-compatible embeddings service; without it the built-in embedder"},
+		&cli.StringFlag{Name: "embedding-model", EnvVars: []string{"GRID_EMBEDDING_MODEL"}, Usage: "the service's `MODEL`"},
+		&cli.DurationFlag{Name: "embedding-timeout", EnvVars: []string{"GRID_EMBEDDING_TIMEOUT"}, Value: storagenode.DefaultConfig().Embedding.Timeout, Usage: "for one answer of the service, retries included"},
 		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "debug, info, warn or error"},
 	}
 }
@@ -104,6 +110,11 @@ func configOf(c *cli.Context, e env) (storagenode.Config, error) {
 		}
 	}
 	cfg.Dimension = uint32(min(c.Uint("dimension"), math.MaxUint32)) // Validate has the bound
+	cfg.Embedding.URL, cfg.Embedding.Model, cfg.Embedding.Timeout = c.String("embedding-endpoint"), c.String("embedding-model"), c.Duration("embedding-timeout")
+	cfg.Embedding.APIKey = e.getenv(apiKeyVariable)
+	if cfg.Embedding.URL == "" && c.IsSet("embedding-model") {
+		return cfg, errors.New("--embedding-model needs --embedding-endpoint")
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
 		return cfg, fmt.Errorf("--log-level %q: want debug, info, warn or error", c.String("log-level"))

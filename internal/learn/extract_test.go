@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -239,5 +240,45 @@ func TestTargetDeletedMeanwhile(t *testing.T) {
 	m.writes = 0
 	if _, err := One(t.Context(), m.store(), "dog", transport.DefaultLearnOptions()); err != nil || m.writes != 2 {
 		t.Errorf("%v, %d writes", err, m.writes)
+	}
+}
+
+// TestContentsOfABatchFindEachOther, whatever their order; an error names the content.
+func TestContentsOfABatchFindEachOther(t *testing.T) {
+	var mu sync.Mutex
+	m := newMemory()
+	s := m.store()
+	write, exists := s.Write, s.Exists
+	s.Write = func(ctx context.Context, ops []transport.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if ops[0].Content == "sick" {
+			return &event.Error{Kind: event.KindInternal, Message: "disk"}
+		}
+		return write(ctx, ops)
+	}
+	s.Exists = func(ctx context.Context, ids []string) ([]bool, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return exists(ctx, ids)
+	}
+	contents := []string{"all about mercury", "mercury", "mercury and venus", "venus"}
+	for range 2 {
+		ids, err := Many(t.Context(), s, contents, transport.DefaultLearnOptions())
+		if err != nil || len(ids) != 4 || len(m.concepts) != 4 || len(m.links) != 3 {
+			t.Fatalf("%v, %v, %d concepts, %v", ids, err, len(m.concepts), m.links)
+		}
+		for _, link := range [][2]int{{0, 1}, {2, 1}, {2, 3}} {
+			if _, ok := m.links[[2]string{ids[link[0]], ids[link[1]]}]; !ok {
+				t.Errorf("%q is not linked to %q", contents[link[0]], contents[link[1]])
+			}
+		}
+	}
+	_, err := Many(t.Context(), s, []string{"fine", "sick"}, transport.DefaultLearnOptions())
+	if err == nil || !strings.Contains(err.Error(), "contents[1]") {
+		t.Error(err)
+	}
+	if ids, err := Many(t.Context(), s, nil, transport.DefaultLearnOptions()); err != nil || len(ids) != 0 {
+		t.Errorf("no contents: %v, %v", ids, err)
 	}
 }
