@@ -230,14 +230,23 @@ func (g *fakeGrid) txn(r *transport.Txn) (any, error) {
 		s, _ := g.current.Map.Shard(id)
 		return g.shards[s.ID]
 	}
+	learnt := map[string]bool{}
 	for i, o := range r.Ops {
+		if o.Kind == transport.OpLearnConcept {
+			learnt[o.ID] = true
+			continue
+		}
 		for _, id := range []string{o.ID, o.Target} {
-			if !shardOf(id).has(id) {
+			if !learnt[id] && !shardOf(id).has(id) {
 				return nil, &event.Error{Kind: event.KindPrecondition, Message: "no concept " + id, OpNumber: uint32(i) + 1}
 			}
 		}
 	}
 	for _, o := range r.Ops {
+		if o.Kind == transport.OpLearnConcept {
+			shardOf(o.ID).learn(o)
+			continue
+		}
 		shardOf(o.ID).linkOut(o)
 		shardOf(o.Target).linkIn(o)
 	}
@@ -262,6 +271,12 @@ func (s *fakeShard) has(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.concepts[id] != nil
+}
+
+func (s *fakeShard) learn(o transport.Op) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.concepts[o.ID] = &transport.LearnConcept{ConceptID: o.ID, Content: o.Content, Embedding: o.Embedding}
 }
 
 func (s *fakeShard) linkOut(o transport.Op) {
@@ -310,7 +325,12 @@ func (s *fakeShard) do(r *transport.Routed) (reply any, seq uint64, err error) {
 	case *transport.Write:
 		s.seq++
 		for _, o := range q.Ops {
-			s.concepts[o.ID] = &transport.LearnConcept{ConceptID: o.ID, Content: o.Content}
+			if o.Kind == transport.OpLearnAssociation {
+				link(s.out, o.ID, o)
+				link(s.in, o.Target, o)
+				continue
+			}
+			s.concepts[o.ID] = &transport.LearnConcept{ConceptID: o.ID, Content: o.Content, Embedding: o.Embedding}
 		}
 		reply = &transport.WriteOk{Sequence: s.seq}
 	default:
@@ -326,6 +346,18 @@ func (s *fakeShard) do(r *transport.Routed) (reply any, seq uint64, err error) {
 // lookUp answers a read.
 func (s *fakeShard) lookUp(req any) any {
 	switch q := req.(type) {
+	case *transport.Exists:
+		ok := &transport.ExistsOk{Known: make([]bool, len(q.ConceptIDs))}
+		for i, id := range q.ConceptIDs {
+			ok.Known[i] = s.concepts[id] != nil
+		}
+		return ok
+	case *transport.Embed:
+		ok := &transport.EmbedOk{Embeddings: make([][]float32, len(q.Texts))}
+		for i, text := range q.Texts {
+			ok.Embeddings[i] = []float32{float32(len(text))}
+		}
+		return ok
 	case *transport.QueryConcept:
 		if c := s.concepts[q.ConceptID]; c != nil {
 			return &transport.QueryConceptOk{Found: true, ConceptID: c.ConceptID, Content: c.Content}

@@ -27,6 +27,13 @@ type Link struct {
 	Confidence float32
 }
 
+// Want says which links are wanted.
+type Want struct {
+	Self  string  // the concept itself, which is not linked to
+	Limit int     // at most transport.MaxExtracted; 0: none
+	Least float32 // confidence
+}
+
 // Lookup tells which concepts exist: one answer per id, at most transport.MaxExists ids.
 type Lookup func(ctx context.Context, ids []string) (known []bool, err error)
 
@@ -40,10 +47,11 @@ type Lookup func(ctx context.Context, ids []string) (known []bool, err error)
 // written and in lower case.
 //
 // Confidence: 0.5, and 0.1 for each word after the first, 0.1 when the id is the name as written, 0.1 for each further
-// occurrence; at most 1. Links below least are left out, and of the others the most confident kept, at most limit, those of
+// occurrence; at most 1. Links below w.Least are left out, and of the others the most confident kept, at most w.Limit, those of
 // equal confidence in the order of the content.
-func Extract(ctx context.Context, content, self string, limit int, least float32, lookup Lookup) ([]Link, error) {
-	if limit = min(limit, transport.MaxExtracted); limit <= 0 {
+func Extract(ctx context.Context, content string, w Want, lookup Lookup) ([]Link, error) {
+	limit := min(w.Limit, transport.MaxExtracted)
+	if limit <= 0 {
 		return nil, nil
 	}
 	names := readNames(content)
@@ -51,8 +59,8 @@ func Extract(ctx context.Context, content, self string, limit int, least float32
 	if err != nil {
 		return nil, err
 	}
-	links := choose(names, known, self)
-	links = slices.DeleteFunc(links, func(l Link) bool { return l.Confidence < least })
+	links := choose(names, known, w.Self)
+	links = slices.DeleteFunc(links, func(l Link) bool { return l.Confidence < w.Least })
 	slices.SortStableFunc(links, func(a, b Link) int { return cmp.Compare(b.Confidence, a.Confidence) })
 	return links[:min(len(links), limit)], nil
 }

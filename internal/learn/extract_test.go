@@ -62,12 +62,12 @@ func TestExtract(t *testing.T) {
 	}
 	near := cmp.Comparer(func(a, b float32) bool { return a-b < 1e-5 && b-a < 1e-5 })
 	for _, tt := range tests {
-		got, err := Extract(t.Context(), tt.content, "self", tt.limit, tt.least, having(nil, tt.there...))
+		got, err := Extract(t.Context(), tt.content, Want{"self", tt.limit, tt.least}, having(nil, tt.there...))
 		if err != nil || len(got)+len(tt.want) > 0 && !cmp.Equal(got, tt.want, near) {
 			t.Errorf("%s: %v, %v, want %v", tt.name, got, err, tt.want)
 		}
 	}
-	if got, err := Extract(t.Context(), "dog", "dog", 10, 0, having(nil, "dog")); err != nil || len(got) != 0 {
+	if got, err := Extract(t.Context(), "dog", Want{"dog", 10, 0}, having(nil, "dog")); err != nil || len(got) != 0 {
 		t.Errorf("itself: %v, %v", got, err)
 	}
 }
@@ -79,17 +79,17 @@ func TestExtractIsBounded(t *testing.T) {
 	for i := range 1 << 20 {
 		words.WriteString(strings.Repeat(string(rune('a'+i%26)), 3+i%5) + " ")
 	}
-	if _, err := Extract(t.Context(), words.String(), "", 1<<30, 0, having(&asked)); err != nil || asked > maxCandidates || asked == 0 {
+	if _, err := Extract(t.Context(), words.String(), Want{Limit: 1 << 30}, having(&asked)); err != nil || asked > maxCandidates || asked == 0 {
 		t.Errorf("%d look-ups, %v", asked, err)
 	}
 	if maxCandidates > transport.MaxExists {
 		t.Error("one request does not hold the candidates")
 	}
 	sick := errors.New("sick")
-	if _, err := Extract(t.Context(), "dog", "", 1, 0, func(context.Context, []string) ([]bool, error) { return nil, sick }); !errors.Is(err, sick) {
+	if _, err := Extract(t.Context(), "dog", Want{Limit: 1}, func(context.Context, []string) ([]bool, error) { return nil, sick }); !errors.Is(err, sick) {
 		t.Error(err)
 	}
-	if _, err := Extract(t.Context(), "dog", "", 1, 0, func(context.Context, []string) ([]bool, error) { return nil, nil }); err == nil {
+	if _, err := Extract(t.Context(), "dog", Want{Limit: 1}, func(context.Context, []string) ([]bool, error) { return nil, nil }); err == nil {
 		t.Error("a short answer is accepted")
 	}
 }
@@ -130,7 +130,7 @@ func TestExtractOnWordNet(t *testing.T) {
 	}
 	linked, total := 0, 0
 	for _, gloss := range glosses {
-		links, err := Extract(t.Context(), gloss, "", 10, 0.5, lookup)
+		links, err := Extract(t.Context(), gloss, Want{Limit: 10, Least: 0.5}, lookup)
 		if err != nil {
 			t.Fatal(err)
 		}

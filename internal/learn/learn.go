@@ -112,8 +112,8 @@ func linksOf(ctx context.Context, s Store, concept *transport.Op, o transport.Le
 	if !o.ExtractAssociations {
 		return nil, nil
 	}
-	limit := int(min(o.MaxAssociations, transport.MaxExtracted))
-	links, err := Extract(ctx, concept.Content, concept.ID, limit, o.MinAssociationConfidence, s.Exists)
+	w := Want{Self: concept.ID, Limit: int(min(o.MaxAssociations, transport.MaxExtracted)), Least: o.MinAssociationConfidence}
+	links, err := Extract(ctx, concept.Content, w, s.Exists)
 	if err != nil {
 		return nil, err
 	}
