@@ -62,10 +62,12 @@ func parsePeer(entry string) (Peer, error) {
 	}
 	for i, part := range parts[1:] {
 		if !strings.Contains(part, ":") {
-			parts[i+1] = net.JoinHostPort(host, part)
-		} else if _, _, err := net.SplitHostPort(part); err != nil {
+			part = net.JoinHostPort(host, part)
+		}
+		if _, _, err := net.SplitHostPort(part); err != nil {
 			return fault(err.Error())
 		}
+		parts[i+1] = part
 	}
 	return Peer{ID: event.MasterID(id), Raft: parts[0], HTTP: parts[1], Grid: parts[2]}, nil
 }

@@ -58,7 +58,7 @@ func TestValidateReportsEverything(t *testing.T) {
 
 // FuzzParsePeers: what is accepted has a canonical form that means the same.
 func FuzzParsePeers(f *testing.F) {
-	for _, seed := range []string{"", "master-1=h:1/2/3", "b=h:4/5/6, a=h:1/2/3", "a=[::1]:1/2/3", "a=h:1/i:2/j:3", "a=h:1/2", "=h:1/2/3", "a==:/:/:"} {
+	for _, seed := range []string{"", "master-1=h:1/2/3", "b=h:4/5/6, a=h:1/2/3", "a=[::1]:1/2/3", "a=h:1/i:2/j:3", "a=h:1/2", "=h:1/2/3", "a==:/:/:", "0=:/]/"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
