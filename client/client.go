@@ -115,6 +115,10 @@ func (c *Client) Do(ctx context.Context, req any) (any, error) {
 		return c.findPath(ctx, r)
 	case *transport.Expand:
 		return c.expand(ctx, r)
+	case *transport.QueryByMetadata:
+		return c.queryByMetadata(ctx, r)
+	case *transport.Scan:
+		return c.scan(ctx, r)
 	case *transport.GetStats:
 		return c.stats(ctx)
 	case *transport.GetAllConceptIds:

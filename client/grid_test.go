@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -322,6 +323,13 @@ func (s *fakeShard) do(r *transport.Routed) (reply any, seq uint64, err error) {
 		link(s.out, q.SourceID, associationOp(q))
 		link(s.in, q.TargetID, associationOp(q))
 		reply = &transport.LearnAssociationOk{Sequence: s.seq}
+	case *transport.DeleteConcept:
+		s.seq++
+		reply = &transport.DeleteConceptOk{Deleted: s.concepts[q.ConceptID] != nil, Sequence: s.seq}
+		delete(s.concepts, q.ConceptID)
+	case *transport.DeleteAssociation:
+		s.seq++
+		reply = &transport.DeleteAssociationOk{Sequence: s.seq}
 	case *transport.Write:
 		s.seq++
 		for _, o := range q.Ops {
@@ -401,6 +409,11 @@ func (s *fakeShard) lookUp(req any) any {
 		}
 		slices.Sort(ok.ConceptIDs)
 		return ok
+	case *transport.QueryByMetadata:
+		p := pageOf(s.items(), q, 5)
+		return &transport.QueryByMetadataOk{Items: p.items, Cursor: p.cursor}
+	case *transport.Scan:
+		return s.scan(q)
 	case *transport.Flush:
 		return transport.FlushOk{}
 	case *transport.HealthCheck:
@@ -421,4 +434,32 @@ func distinct(ops []transport.Op, sources bool) []string {
 		}
 	}
 	return ids
+}
+
+func (s *fakeShard) items() (items []transport.ConceptItem) {
+	for id := range s.concepts {
+		items = append(items, transport.ConceptItem{ConceptID: id})
+	}
+	return items
+}
+
+func (s *fakeShard) scan(q *transport.Scan) *transport.ScanOk {
+	after, err := transport.DecodeCursor(q)
+	if err != nil {
+		panic(err)
+	}
+	ok := &transport.ScanOk{}
+	items := s.items()
+	slices.SortFunc(items, func(a, b transport.ConceptItem) int { return strings.Compare(a.ConceptID, b.ConceptID) })
+	for _, item := range items {
+		if after != nil && item.ConceptID <= after.ID {
+			continue
+		}
+		if len(ok.Items) == int(q.Limit) {
+			ok.Cursor = transport.EncodeCursor(q, transport.Place{ID: ok.Items[len(ok.Items)-1].ConceptID})
+			return ok
+		}
+		ok.Items = append(ok.Items, item)
+	}
+	return ok
 }

@@ -51,7 +51,8 @@ func (n *Node) checkPlain(req any) error {
 	case *transport.LearnConcept, *transport.LearnAssociation, *transport.QueryConcept, *transport.GetNeighbors, *transport.FindPath,
 		*transport.GetAssociation, *transport.GetAllConceptIds, *transport.GetStats, *transport.Flush, *transport.HealthCheck,
 		*transport.Neighbors, *transport.Expand, *transport.DeleteConcept, *transport.DeleteAssociation,
-		*transport.LearnConceptV2, *transport.LearnBatch, *transport.Embed, *transport.Exists:
+		*transport.LearnConceptV2, *transport.LearnBatch, *transport.Embed, *transport.Exists,
+		*transport.QueryByMetadata, *transport.Scan:
 		return transport.Validate(req, int(n.cfg.Dimension))
 	case *transport.Prepare, *transport.Finish, *transport.Write:
 		return &event.Error{Kind: event.KindInvalid, Message: transport.VariantName(req) + " names no shard: send it inside Routed"}

@@ -124,7 +124,7 @@ func (n *Node) lookUp(ctx context.Context, r *replica, c call) (out outcome, err
 	switch q := c.request.(type) {
 	case *transport.FindPath:
 		return r.findPath(ctx, q, c.stale)
-	case *transport.GetAllConceptIds, *transport.GetStats:
+	case *transport.GetAllConceptIds, *transport.GetStats, *transport.QueryByMetadata, *transport.Scan:
 		out.index, err = r.everything(ctx, c.stale, look)
 	default:
 		out.index, err = r.rows(ctx, c.stale, idsOf(q), look)
@@ -154,6 +154,10 @@ func (n *Node) look(e *engine.Engine, req any) (any, error) {
 	case *transport.GetAllConceptIds:
 		ids, err := e.IDs("", math.MaxInt32)
 		return &transport.GetAllConceptIdsOk{ConceptIDs: ids}, err
+	case *transport.QueryByMetadata:
+		return e.QueryByMetadata(q)
+	case *transport.Scan:
+		return e.Scan(q)
 	case *transport.GetStats:
 		return n.stats(e), nil
 	}

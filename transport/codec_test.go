@@ -28,7 +28,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // parts are the structs of the message files that are only parts of messages.
-var parts = []string{"Metadata", "Any", "Op", "Neighbor", "AgentRecord", "NodeRecord", "ShardHealth", "Peer", "NodeAssignment", "StateDigest",
+var parts = []string{"Metadata", "Any", "Op", "Neighbor", "ConceptItem", "AgentRecord", "NodeRecord", "ShardHealth", "Peer", "NodeAssignment", "StateDigest",
 	"LearnOptions", "SemanticFilter", "SemanticPath", "SemanticConcept", "temporalForm", "temporalEnds", "temporalSpan", "contradictionsForm", "contradictionsAround",
 	"EmittedEvent", "Answered", "Reading", "Read", "Contract"}
 

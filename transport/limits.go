@@ -26,11 +26,14 @@ const (
 
 	MaxDeleteEdges = 1000 // associations of a concept that is deleted
 
-	MaxExpand         = 10000 // ids of an Expand
-	MaxNeighborsLimit = 10000 // items of a page of Neighbors
-	DefaultNeighbors  = 1000  // items of a page when the request names no limit
-	MaxEventsLimit    = 10000 // events of a page of ListEvents
-	DefaultEvents     = 1000  // events of a page when the request names no limit
+	MaxExpand         = 10000   // ids of an Expand
+	MaxNeighborsLimit = 10000   // items of a page of Neighbors
+	DefaultNeighbors  = 1000    // items of a page when the request names no limit
+	MaxPageLimit      = 10000   // items of a page of QueryByMetadata or Scan
+	DefaultPage       = 1000    // items of such a page when the request names no limit
+	PageBytes         = 1 << 20 // such a page ends with the item that passes this
+	MaxEventsLimit    = 10000   // events of a page of ListEvents
+	DefaultEvents     = 1000    // events of a page when the request names no limit
 )
 
 // Validate checks a request of the storage protocol, and all requests inside it, against the limits. dimension is the
@@ -67,6 +70,10 @@ func validate(req any, dimension int) *event.Error {
 		return validateExpand(m)
 	case *Batch:
 		return validateBatch(m, dimension)
+	case *QueryByMetadata:
+		return validateQuery(m)
+	case *Scan:
+		return validateScan(m)
 	case *DeleteConcept:
 		return validID("concept_id", m.ConceptID)
 	case *DeleteAssociation:

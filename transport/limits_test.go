@@ -11,6 +11,7 @@ import (
 )
 
 func TestValidate(t *testing.T) {
+	nan64 := math.NaN()
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
 	long := strings.Repeat("x", MaxID+1)
 	concept := func(change func(*LearnConcept)) *LearnConcept {
@@ -79,6 +80,22 @@ func TestValidate(t *testing.T) {
 		{"inside routed", &Routed{Request: Any{&QueryConcept{}}}, event.KindInvalid, "concept_id"},
 		{"routed nothing", &Routed{}, event.KindInvalid, "request is missing"},
 		{"no limits", &GetStats{}, "", ""},
+		{"delete", &DeleteConcept{ConceptID: "a"}, "", ""},
+		{"delete a long id", &DeleteConcept{ConceptID: long}, event.KindTooLarge, "513 bytes"},
+		{"delete an association without target", &DeleteAssociation{SourceID: "a"}, event.KindInvalid, "target_id"},
+		{"a delete alone", &Write{Ops: []Op{{Kind: OpDeleteConcept, ID: "a"}}}, "", ""},
+		{"a delete beside others", op(Op{Kind: OpDeleteConcept, ID: "a"}), event.KindInvalid, "only op"},
+		{"a delete in a transaction", &Txn{Ops: []Op{{Kind: OpDeleteAssociation, ID: "a", Target: "b"}}}, event.KindUnsupported, "delete_association"},
+		{"query", &QueryByMetadata{Order: "desc", Limit: MaxPageLimit}, "", ""},
+		{"query too much", &QueryByMetadata{Limit: MaxPageLimit + 1}, event.KindTooLarge, "limit is 10001"},
+		{"query in no order", &QueryByMetadata{Order: "random"}, event.KindInvalid, "asc or desc"},
+		{"query from NaN", &QueryByMetadata{From: &nan64}, event.KindInvalid, "from is NaN"},
+		{"query for many tags", &QueryByMetadata{Tags: make([]string, MaxTags+1)}, event.KindTooLarge, "tags is 101"},
+		{"query for many attributes", &QueryByMetadata{Attributes: attrs}, event.KindTooLarge, "attributes is 101"},
+		{"query with a foreign cursor", &QueryByMetadata{Cursor: "AAAA"}, event.KindInvalid, "cursor"},
+		{"scan", &Scan{Prefix: "a"}, "", ""},
+		{"scan a long prefix", &Scan{Prefix: long}, event.KindTooLarge, "prefix"},
+		{"scan too much", &Scan{Limit: MaxPageLimit + 1}, event.KindTooLarge, "limit"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -68,6 +68,8 @@ var variants = newVariantTable([]entry{
 	{QueryBySemantic{}, storage | read}, {QueryBySemanticOk{}, storage},
 	{Embed{}, storage | read}, {EmbedOk{}, storage},
 	{Exists{}, storage | read}, {ExistsOk{}, storage},
+	{QueryByMetadata{}, storage | read}, {QueryByMetadataOk{}, storage},
+	{Scan{}, storage | read}, {ScanOk{}, storage},
 	{event.Error{}, 0},
 
 	{RegisterAgent{}, again}, {RegisterAgentOk{}, 0},

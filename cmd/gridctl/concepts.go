@@ -114,17 +114,13 @@ func putCommand(out *printer) *cli.Command {
 		Flags: []cli.Flag{
 			&cli.Float64Flag{Name: "strength", Value: 1, Usage: "how well it is established"},
 			&cli.Float64Flag{Name: "confidence", Value: 1, Usage: "how sure it is"},
-			&cli.StringSliceFlag{Name: "attribute", Aliases: []string{"a"}, Usage: "key=value; may be repeated"},
+			&cli.StringSliceFlag{Name: "attribute", Aliases: []string{"attr", "a"}, Usage: "key=value; may be repeated"},
 			&cli.StringSliceFlag{Name: "tag", Usage: "may be repeated"},
 		},
 		Action: withStore(2, func(c *cli.Context, s *session, store *client.Client) error {
-			attributes := map[string]string{}
-			for _, a := range c.StringSlice("attribute") {
-				k, v, ok := strings.Cut(a, "=")
-				if !ok {
-					return usagef("--attribute %q: want key=value", a)
-				}
-				attributes[k] = v
+			attributes, err := attributesOf(c)
+			if err != nil {
+				return err
 			}
 			strength, confidence := float32(c.Float64("strength")), float32(c.Float64("confidence"))
 			j := conceptJSON{ID: c.Args().Get(0), Content: c.Args().Get(1), Strength: &strength, Confidence: &confidence,

@@ -153,8 +153,12 @@ func happened(attributes map[string]string) (at int64, ok bool) {
 	if err != nil {
 		return 0, false // not an event of the feed
 	}
-	return t.UnixMicro(), true
+	at = t.UnixMicro()
+	return at, at > -maxHappened && at < maxHappened
 }
+
+// maxHappened, unix µs, is the year 2242: up to there seconds as a float64 on the wire tell µs apart.
+const maxHappened = 1 << 33 * 1_000_000
 
 // indexConcepts writes the index rows of all concepts of a store that has none.
 func indexConcepts(db *pebble.DB, shard event.ShardID) error {

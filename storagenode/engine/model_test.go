@@ -662,6 +662,7 @@ func (w *world) check(t *rapid.T) {
 	}
 	w.checkRows(t)
 	w.checkIndexes(t)
+	w.checkQueries(t)
 	w.checkTransactions(t)
 }
 
