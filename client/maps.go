@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -33,11 +32,10 @@ type mapWatch struct {
 	wg      sync.WaitGroup
 
 	mu      sync.Mutex
-	current *shardmap.Map     // never changed, only replaced
-	grid    string            // the first one seen
-	history event.Incarnation // the highest one seen
-	err     error             // why the masters refuse to be watched; nil: they do not
-	changed chan struct{}     // closed and replaced when current or err is
+	current *shardmap.Map // never changed, only replaced
+	seen    mapHistory    // guards current's moving forward
+	err     error         // why the masters refuse to be watched; nil: they do not
+	changed chan struct{} // closed and replaced when current or err is
 }
 
 // The pauses between attempts to watch masters that refuse it.
@@ -83,7 +81,11 @@ func (w *mapWatch) run() {
 	}
 }
 
-func (w *mapWatch) request() any { return &transport.WatchShardMap{Epoch: w.Map().Epoch} }
+func (w *mapWatch) request() any {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen.request()
+}
 
 // set changes the state and wakes who waits for it.
 func (w *mapWatch) set(change func()) {
@@ -94,28 +96,17 @@ func (w *mapWatch) set(change func()) {
 	w.changed = make(chan struct{})
 }
 
-// receive takes a map that is newer, of the same grid, and of the same history or a later one (safety S2).
+// receive takes a message of the stream.
 func (w *mapWatch) receive(msg any) error {
-	r, ok := msg.(*transport.ShardMapOk)
-	if !ok {
-		return &event.Error{Kind: event.KindInternal, Op: "watch the shard map", Message: "it was answered with " + transport.VariantName(msg)}
-	}
 	w.mu.Lock()
-	grid, history := w.grid, w.history
+	m, newer, err := w.seen.take(msg)
 	w.mu.Unlock()
-	switch {
-	case grid == "":
-	case r.GridID != grid:
-		return &event.Error{Kind: event.KindRefused, Op: "watch the shard map",
-			Message: fmt.Sprintf("a master belongs to grid %s, this client to %s: check the masters' addresses", r.GridID, grid)}
-	case r.Incarnation.N < history.N || r.Incarnation.N == history.N && r.Incarnation != history:
-		return &event.Error{Kind: event.KindOldIncarnation, Op: "watch the shard map",
-			Message: fmt.Sprintf("a master is in incarnation %d (%x) of the grid, this client has seen %d (%x)", r.Incarnation.N, r.Incarnation.Random, history.N, history.Random)}
+	if err != nil {
+		return err
 	}
 	w.set(func() {
-		w.grid, w.history = r.GridID, r.Incarnation
-		if w.current.Epoch.Less(r.Map.Epoch) {
-			w.current = &r.Map
+		if newer {
+			w.current = &m.Map
 		}
 	})
 	return nil

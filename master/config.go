@@ -62,6 +62,7 @@ type Limits struct {
 	Unreachable time.Duration // a master without contact for this long is unreachable
 	Request     time.Duration // a request that names no deadline is held and worked on for this long
 	KeepAlive   time.Duration // a stream carries a message at least this often
+	Stall       time.Duration // a peer on the grid port that does not take what is written for this long is cut off, watchers included
 	Drain       time.Duration // the longest a stop waits for the leadership to be handed over
 }
 
@@ -87,6 +88,7 @@ func DefaultConfig() Config {
 			Unreachable: 5 * time.Second,
 			Request:     10 * time.Second, // several fail-overs; longer only piles up callers that have given up
 			KeepAlive:   5 * time.Second,
+			Stall:       30 * time.Second, // less cuts off who only pauses; more lets the dead hold memory
 			Drain:       5 * time.Second,
 		},
 		Raft: RaftConfig{
@@ -133,7 +135,7 @@ func (l *Limits) validate() []error {
 		value time.Duration
 	}{
 		{"degraded", l.Degraded}, {"offline", l.Offline}, {"check", l.Check}, {"late", l.Late},
-		{"unreachable", l.Unreachable}, {"request", l.Request}, {"keep-alive", l.KeepAlive}, {"drain", l.Drain},
+		{"unreachable", l.Unreachable}, {"request", l.Request}, {"keep-alive", l.KeepAlive}, {"stall", l.Stall}, {"drain", l.Drain},
 	} {
 		if d.value <= 0 {
 			faults = append(faults, fmt.Errorf("limits.%s: %s; want more than 0", d.name, d.value))

@@ -105,7 +105,7 @@ func (c *core) open(in surroundings) error {
 	c.reads = &reads{leading: c.leading, group: c.group, view: c.replica.View, changed: c.replica.Changed, rounds: rounds}
 	c.agents = &agents{gridID: c.founding.GridID, proposer: c.proposer, reads: c.reads}
 	c.watches = &watches{view: c.replica.View, read: c.reads.State, mapped: &c.replica.mapped, fleet: &c.replica.fleet, outbox: outbox,
-		group: c.group, keepAlive: c.cfg.Limits.KeepAlive}
+		group: c.group, incarnation: c.founding.Incarnation, keepAlive: c.cfg.Limits.KeepAlive, stats: in.stats.watches, log: c.cfg.Log}
 	if err := c.openShards(); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ type stats struct {
 	failed   prometheus.Counter
 	requests *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
+	watches  *watchStats
 }
 
 func newStats() *stats {
@@ -36,6 +37,7 @@ func newStats() *stats {
 	}
 	s.registry.MustRegister(proposals, s.requests, s.latency,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.watches = newWatchStats(s.registry)
 	return s
 }
 

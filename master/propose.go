@@ -34,6 +34,8 @@ const (
 	maxListed     = 10000 // events in one ListEvents
 	defaultListed = 1000
 	listBytes     = 8 << 20 // encoded events in one reply: half of a frame
+	listPage      = 1000    // events read at a time …
+	listPageBytes = 1 << 20 // … and their bytes
 )
 
 func (c *core) propose(ctx context.Context, r *transport.Propose) (*transport.ProposeOk, error) {
@@ -127,7 +129,7 @@ func (c *core) listEvents(ctx context.Context, r *transport.ListEvents) (*transp
 		page.left = defaultListed
 	}
 	for page.open() {
-		records, err := c.replica.outbox.Range(page.next, watchPage, watchBytes)
+		records, err := c.replica.outbox.Range(page.next, listPage, listPageBytes)
 		if errors.Is(err, feed.ErrTrimmed) {
 			return nil, trimmed(page.next, c.replica.outbox.First(), false)
 		}

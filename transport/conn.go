@@ -257,7 +257,6 @@ func (c *Conn) Stream(ctx context.Context, req any, fn func(msg any) error) erro
 	for {
 		select {
 		case m := <-messages:
-			quiet.Reset(streamSilence)
 			if e, ok := m.(*event.Error); ok {
 				return e
 			}
@@ -266,6 +265,7 @@ func (c *Conn) Stream(ctx context.Context, req any, fn func(msg any) error) erro
 			} else if err != nil {
 				return err
 			}
+			quiet.Reset(streamSilence) // from now: what fn took is not the peer's silence
 		case <-w.done:
 			return w.err
 		case <-quiet.C:

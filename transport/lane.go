@@ -2,6 +2,8 @@ package transport
 
 import (
 	"context"
+	"errors"
+	"os"
 	"sync"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -12,8 +14,9 @@ const (
 	maxWaiting = 256
 	// writeChunk is about how much goes into one write; larger messages go alone.
 	writeChunk = 64 << 10
-	// streamAhead is how many bytes of a stream may wait for the peer before Send waits too.
-	streamAhead = 256 << 10
+	// streamAhead is how many bytes of a stream may wait for the peer before Send waits too: thousands of slow readers must fit
+	// into memory.
+	streamAhead = 64 << 10
 )
 
 // lane keeps the replies of a connection in the order of its requests: a queue of slots, of which the front ones are
@@ -168,9 +171,13 @@ func (s *slot) send(ctx context.Context, msg any) error {
 			s.space, s.streams = make(chan struct{}, 1), true
 		}
 		switch {
-		case l.err != nil || l.noPeer:
+		case l.err != nil:
+			err := l.err
 			l.mu.Unlock()
-			return errPeerGone
+			return err
+		case l.noPeer:
+			l.mu.Unlock()
+			return ErrPeerGone
 		case s.waiting == 0 || s.waiting+len(frame) <= streamAhead:
 			s.addLocked(frame)
 			if l.slots[0] == s {
@@ -209,7 +216,7 @@ func (l *lane) peerEnded() {
 	l.noPeer = true
 	for _, s := range l.slots {
 		if s.streams && !s.done {
-			l.conn.cancel(errPeerGone)
+			l.conn.cancel(ErrPeerGone)
 		}
 	}
 }
@@ -231,10 +238,11 @@ func (l *lane) writeAll() {
 		var err error
 		if len(frames) > 0 {
 			chunk, err = l.write(chunk[:0], frames)
+			err = goneOr(err)
 		}
 		l.written(frames, reserved, err)
 		if err != nil {
-			l.conn.cancel(errPeerGone) // ends reading and handlers
+			l.conn.cancel(err) // ends reading and handlers
 			l.discard()
 			return
 		}
@@ -246,6 +254,17 @@ func (l *lane) writeAll() {
 		}
 		<-l.wake
 	}
+}
+
+// goneOr is why nothing more is written, for handlers.
+func goneOr(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ErrStalled
+	}
+	return ErrPeerGone
 }
 
 // take removes what can be written now; more is false when nothing will come any more.
@@ -319,7 +338,7 @@ func (l *lane) written(frames [][]byte, reserved int64, err error) {
 func (l *lane) discard() {
 	for {
 		frames, reserved, more := l.take()
-		l.written(frames, reserved, errPeerGone)
+		l.written(frames, reserved, ErrPeerGone)
 		if len(frames) > 0 {
 			continue
 		}

@@ -120,11 +120,13 @@ func (m *Masters) once(ctx context.Context, addr string, req any, safe bool) (an
 	return m.pool.Call(ctx, addr, req)
 }
 
-// Stream holds a stream from any master: when it breaks, it is begun again at the next one with what req makes then (from
-// the position fn has reached). It returns when ctx ends (nil), when fn returns an error (ErrStop: nil), or when a
-// master refuses for a reason that another attempt does not change.
+// Stream holds a stream from any master: when it breaks, it is begun again, after a jittered pause, at the next one with what
+// req makes then (from the position fn has reached). It returns when ctx ends (nil), when fn returns an error (ErrStop: nil), or
+// when a master refuses for a reason that another attempt does not change. What one master no longer has, another one may have
+// (KindTrimmed, KindLagging): that is returned only when no address answered otherwise in a whole round.
 func (m *Masters) Stream(ctx context.Context, req func() any, fn func(msg any) error) error {
 	var wait Backoff
+	var round trimmedRound
 	for {
 		addr, err := m.pick()
 		if err != nil {
@@ -133,6 +135,7 @@ func (m *Masters) Stream(ctx context.Context, req func() any, fn func(msg any) e
 		var own error // of fn: it ends the stream for good
 		err = m.pool.Stream(ctx, addr, req(), func(msg any) error {
 			wait.Reset()
+			round = trimmedRound{brought: true}
 			own = fn(msg)
 			return own
 		})
@@ -145,12 +148,42 @@ func (m *Masters) Stream(ctx context.Context, req func() any, fn func(msg any) e
 			return nil
 		}
 		e := asError(err)
-		if v := masterVerdicts[e.Kind]; !v.again && e.Kind != event.KindLagging {
-			return fmt.Errorf("stream from master %s: %w", addr, e)
+		final, again := round.add(e, len(m.addrs))
+		if final != nil {
+			return fmt.Errorf("stream from master %s: %w", addr, final)
 		}
 		m.leave(addr)
+		if again {
+			continue
+		}
 		if wait.Wait(ctx, time.Duration(e.RetryAfterMillis)*time.Millisecond) != nil {
 			return nil
 		}
 	}
+}
+
+// trimmedRound is what the masters said since a stream brought something.
+type trimmedRound struct {
+	brought bool // the attempt that brought it has not ended
+	asked   int
+	best    *event.Error // of those that no longer have the position, the one that has most
+}
+
+// add takes the end of one attempt among n masters: final ends the stream, again means another one can be asked at once.
+func (r *trimmedRound) add(e *event.Error, n int) (final *event.Error, again bool) {
+	trimmed := e.Kind == event.KindTrimmed || e.Kind == event.KindLagging
+	if trimmed || !r.brought {
+		r.asked++
+	}
+	r.brought = false
+	if trimmed && (r.best == nil || e.Oldest < r.best.Oldest) {
+		r.best = e
+	}
+	switch {
+	case r.best != nil && r.asked >= n:
+		return r.best, false
+	case !trimmed && !masterVerdicts[e.Kind].again:
+		return e, false
+	}
+	return nil, trimmed
 }

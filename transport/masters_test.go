@@ -192,7 +192,7 @@ func TestMastersStreamGoesOn(t *testing.T) {
 		case 3:
 			return nil, &event.Error{Kind: event.KindUnavailable, Message: "no leader"}
 		case 4:
-			return nil, &event.Error{Kind: event.KindLagging, Message: "too slow"}
+			return nil, &event.Error{Kind: event.KindLagging, Message: "too slow"} // here; the next one has it
 		}
 		for i := range uint64(3) {
 			if err := s.Send(ctx, &EventsOk{Last: from + i}); err != nil {
@@ -222,7 +222,24 @@ func TestMastersStreamEnds(t *testing.T) {
 		return nil, &event.Error{Kind: event.KindTrimmed, Message: "too old"}
 	}
 	inGrid(t, 2, refuse, func(t *testing.T, g *grid, m *Masters) {
-		if err := m.Stream(t.Context(), func() any { return &WatchEvents{} }, nil); kindOf(err) != event.KindTrimmed || len(g.order()) != 1 {
+		began := time.Now()
+		if err := m.Stream(t.Context(), func() any { return &WatchEvents{} }, nil); kindOf(err) != event.KindTrimmed || len(g.order()) != 2 || time.Since(began) != 0 {
+			t.Errorf("nobody has it: %v after %s, asked %v", err, time.Since(began), g.order())
+		}
+	})
+	inGrid(t, 2, func(_ context.Context, _ *Session, _ any, master, _ int) (any, error) {
+		return nil, &event.Error{Kind: event.KindTrimmed, Oldest: uint64(90 - 10*master)}
+	}, func(t *testing.T, g *grid, _ *Masters) {
+		m := NewMasters([]string{g.addrs[0], "dead:1", g.addrs[1]}, g.pool)
+		var e *event.Error
+		if err := m.Stream(t.Context(), func() any { return &WatchEvents{} }, nil); !errors.As(err, &e) || e.Oldest != 80 || len(g.order()) != 2 {
+			t.Errorf("the one that has most: %v, asked %v", err, g.order())
+		}
+	})
+	inGrid(t, 2, func(context.Context, *Session, any, int, int) (any, error) {
+		return nil, &event.Error{Kind: event.KindOldIncarnation, Message: "another history"}
+	}, func(t *testing.T, g *grid, m *Masters) {
+		if err := m.Stream(t.Context(), func() any { return &WatchEvents{} }, nil); kindOf(err) != event.KindOldIncarnation || len(g.order()) != 1 {
 			t.Errorf("%v, asked %v", err, g.order())
 		}
 	})

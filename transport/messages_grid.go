@@ -163,9 +163,12 @@ type (
 		Read
 	}
 	// WatchShardMap streams ShardMapOk: the present map at once if it is newer than Epoch, then each newer one (intermediate
-	// ones may be skipped). A message at least every 5 s shows that the stream lives.
+	// ones may be skipped, the newest never is). A message at least every 5 s shows that the stream lives; no map is older than
+	// Epoch. A map of a later incarnation is newer, whatever its seq. A master that is behind Epoch, or in an earlier
+	// incarnation, answers KindUnavailable: ask another. Another Incarnation of the same number: KindOldIncarnation.
 	WatchShardMap struct {
-		Epoch event.Position `wire:"epoch"`
+		Epoch       event.Position    `wire:"epoch"`
+		Incarnation event.Incarnation `wire:"incarnation,optional"` // of Epoch; zero: not compared
 	}
 	// WatchAssignments streams Assignments to an agent, level-triggered; the first at once.
 	WatchAssignments struct {
@@ -241,9 +244,16 @@ type (
 		Index uint64 `wire:"index"`
 		Term  uint64 `wire:"term"`
 	}
-	// WatchEvents streams EventsOk from From (seq, inclusive; 0: from now). Older than what is kept: KindTrimmed.
+	// WatchEvents streams EventsOk: at once where the stream begins, then the events that the filter chooses, each once and in
+	// order. At least every 5 s a message says how far the stream has come.
+	//
+	// A From that is not there yet is waited for, as any master may be a little behind. One that is older than what is kept:
+	// KindTrimmed; a watcher that falls behind that: KindLagging. A watcher of an earlier incarnation, or of another one of the
+	// same number: KindOldIncarnation; of a later one: KindUnavailable, as this master's is over (safety S2).
 	WatchEvents struct {
-		From uint64 `wire:"from"`
+		From        uint64            `wire:"from"`                 // seq, inclusive; 0: what is committed from now on, as this master knows it
+		Incarnation event.Incarnation `wire:"incarnation,optional"` // of From; zero: whatever this master is in
+		event.Filter
 	}
 	// ListEvents reads a page of the committed feed.
 	ListEvents struct {
@@ -256,8 +266,9 @@ type (
 	// EventsOk holds encoded envelopes in seq order; an empty one is a progress mark.
 	EventsOk struct {
 		Events [][]byte `wire:"events"`
-		Last   uint64   `wire:"last"` // everything up to here has been sent or filtered
+		Last   uint64   `wire:"last"` // everything up to here has been sent or filtered: go on behind it
 		Contract
+		Incarnation event.Incarnation `wire:"incarnation,optional"` // of Last, in a stream
 	}
 	// TxnOutcome asks how a transaction ended; undecided ones are aborted first (safety S4).
 	TxnOutcome struct {

@@ -39,8 +39,12 @@ func newServerConn(s *Server, conn net.Conn) *serverConn {
 }
 
 var (
-	errPeerGone = errors.New("the peer is gone")
-	errBusy     = errors.New("too many bytes in flight")
+	// ErrPeerGone is the cause that ends the requests of a peer that left.
+	ErrPeerGone = errors.New("the peer is gone")
+	// ErrStalled is the cause that ends the requests of a peer that did not take its replies within Limits.Send.
+	ErrStalled = errors.New("the peer takes nothing")
+
+	errBusy = errors.New("too many bytes in flight")
 )
 
 // serve runs until the connection ends; then no goroutine of it is left.
@@ -54,7 +58,7 @@ func (c *serverConn) serve() {
 	linger := c.lastWord(err)
 	c.lane.end() // waits until the replies are written
 	stop()       // lingering has a deadline of its own
-	c.cancel(errPeerGone)
+	c.cancel(ErrPeerGone)
 	c.lane.handlers.Wait()
 	if linger {
 		lingerClose(c.conn)
@@ -183,7 +187,7 @@ func (c *serverConn) lastWord(err error) (linger bool) {
 		return true
 	case errors.Is(err, os.ErrDeadlineExceeded): // idle
 	default:
-		c.cancel(errPeerGone)
+		c.cancel(ErrPeerGone)
 	}
 	return false
 }
@@ -202,7 +206,7 @@ func (s *Session) Extended() bool { return s.extended }
 func (s *Session) Remote() net.Addr { return s.conn.conn.RemoteAddr() }
 
 // Send writes a message of a stream, before the final reply. It waits while the peer is slow, until ctx ends; after an
-// error the peer is gone and the handler should return.
+// error (ErrStalled: the peer was too slow) the peer is gone and the handler should return.
 func (s *Session) Send(ctx context.Context, msg any) error {
 	return s.slot.send(ctx, msg)
 }

@@ -390,7 +390,7 @@ func TestHandlersEndWithTheirPeer(t *testing.T) {
 			t.Fatal("no message")
 		}
 		_ = c.Close()
-		if err := <-ended; !errors.Is(err, errPeerGone) {
+		if err := <-ended; !errors.Is(err, ErrPeerGone) {
 			t.Error(err)
 		}
 	})

@@ -1,20 +1,36 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/sutra-grid/sutra-grid/client"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
 // noLimit is the deadline of commands that run until they are told to stop.
 const noLimit = 100 * 365 * 24 * time.Hour
+
+// withUnlimited runs a verb without arguments until it ends or is interrupted.
+func withUnlimited(verb func(c *cli.Context, s *session) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if c.Args().Present() {
+			return usagef("%q: %s takes no arguments", c.Args().First(), c.Command.HelpName)
+		}
+		s, err := open(c, noLimit)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		return verb(c, s)
+	}
+}
 
 func eventsCommand(out *printer) *cli.Command {
 	list := &cli.Command{
@@ -29,19 +45,15 @@ func eventsCommand(out *printer) *cli.Command {
 		Action: withReading(0, func(c *cli.Context, s *session, how transport.Reading) error { return listEvents(c, s, out, how) }),
 	}
 	tail := &cli.Command{
-		Name: "tail", Usage: "events as they are committed, until interrupted",
+		Name: "tail", Usage: "events as they are committed, until interrupted; goes on at another master when one ends",
 		Flags: []cli.Flag{
-			&cli.Uint64Flag{Name: "from", Usage: "start at this seq instead of now"},
-			&cli.StringFlag{Name: "type", Usage: "only this type"},
+			&cli.Uint64Flag{Name: "from", Usage: "start at this seq, which may be still to come, instead of now"},
+			&cli.StringSliceFlag{Name: "type", Usage: "only these types, for example node_crashed"},
+			&cli.StringSliceFlag{Name: "entity", Usage: "only about these, for example node-7 or shard-0"},
+			&cli.StringSliceFlag{Name: "kind", Usage: "only about agent, node, shard, master, txn, cluster or feed"},
+			&cli.StringFlag{Name: "class", Usage: "only these classes: letters of L (lifecycle), D (decisions), T (telemetry)"},
 		},
-		Action: func(c *cli.Context) error {
-			s, err := open(c, noLimit)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			return tailEvents(c, s, out)
-		},
+		Action: withUnlimited(func(c *cli.Context, s *session) error { return tailEvents(c, s, out) }),
 	}
 	return &cli.Command{Name: "events", Usage: "the feed: everything that happened, in order", Subcommands: []*cli.Command{list, tail}}
 }
@@ -146,37 +158,44 @@ func storedEvents(c *cli.Context, s *session, page transport.ListEvents) ([]*eve
 	return all, last, nil
 }
 
+// tailFilter is what the flags of tail choose.
+func tailFilter(c *cli.Context) (event.Filter, error) {
+	f := event.Filter{Classes: strings.ToUpper(c.String("class")), Kinds: c.StringSlice("kind"), Entities: c.StringSlice("entity")}
+	for _, name := range c.StringSlice("type") {
+		t, err := typeFilter(name)
+		if err != nil {
+			return f, err
+		}
+		f.Types = append(f.Types, t)
+	}
+	if err := f.Validate(); err != nil {
+		return f, usageError{err}
+	}
+	return f, nil
+}
+
 func tailEvents(c *cli.Context, s *session, out *printer) error {
-	typ, err := typeFilter(c.String("type"))
+	filter, err := tailFilter(c)
 	if err != nil {
 		return err
 	}
-	next := c.Uint64("from")
-	resume := func() any { return &transport.WatchEvents{From: next} }
-	err = s.masters.Stream(s.ctx, resume, func(msg any) error {
-		r, ok := msg.(*transport.EventsOk)
-		if !ok {
-			return unexpected(&transport.WatchEvents{}, msg)
-		}
-		envelopes, err := decodeEvents(r)
-		if err != nil {
-			return err
-		}
-		for _, e := range envelopes {
-			if typ != 0 && e.Type != typ {
-				continue
-			}
+	sdk, err := s.store()
+	if err != nil {
+		return err
+	}
+	defer sdk.Close()
+	err = sdk.WatchEvents(s.ctx, client.EventPosition{Seq: c.Uint64("from")}, filter, func(step client.Events) error {
+		for _, e := range step.Events {
 			if err := out.event(e); err != nil {
 				return err
 			}
 		}
-		next = r.Last + 1
 		return nil
 	})
-	if c.Context.Err() != nil && context.Cause(c.Context) == context.Canceled {
-		return nil // interrupted by the user: the normal end of tail
+	if oldest, missed, trimmed := client.Oldest(err); trimmed {
+		return fmt.Errorf("%w; that is `gridctl events list --from %d --to %d --events HOST:PORT`, then `gridctl events tail --from %d`", err, missed, oldest-1, oldest)
 	}
-	return err
+	return err // nil when interrupted: the normal end of tail
 }
 
 // event prints one event: a line for people, a JSON object a line for programs.

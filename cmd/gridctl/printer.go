@@ -102,14 +102,17 @@ func (p *printer) fail(err error) int {
 	}
 	fmt.Fprintf(p.errw, "gridctl: %s\n", oneLine(err.Error()))
 	if p.json() {
-		code := "failed"
+		body := map[string]any{"error": err.Error(), "code": "failed", "exit": status}
 		var grid *event.Error
 		if errors.As(err, &grid) {
-			code = string(grid.Kind)
+			body["code"] = string(grid.Kind)
 		} else if status == exitUsage {
-			code = string(event.KindInvalid)
+			body["code"] = string(event.KindInvalid)
 		}
-		_ = json.NewEncoder(p.w).Encode(map[string]any{"error": err.Error(), "code": code, "exit": status})
+		if grid != nil && grid.Oldest > 0 {
+			body["oldest"], body["resume_from"] = grid.Oldest, grid.ResumeFrom
+		}
+		_ = json.NewEncoder(p.w).Encode(body)
 	}
 	return status
 }

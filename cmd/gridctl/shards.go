@@ -34,23 +34,25 @@ type (
 )
 
 func shardsCommand(out *printer) *cli.Command {
+	showOnce := withReading(0, func(_ *cli.Context, s *session, how transport.Reading) error {
+		r, err := ask[transport.ShardMapOk](s, &transport.GetShardMap{Reading: how})
+		if err != nil {
+			return err
+		}
+		return out.show(mapBody(r), func(w io.Writer) {
+			showMap(w, &r.Map)
+			showRead(w, r.Seq, r.Read)
+		})
+	})
 	show := &cli.Command{
 		Name: "map", Usage: "every shard with its replicas and leader",
-		Flags: readFlags(),
-		Action: withReading(0, func(_ *cli.Context, s *session, how transport.Reading) error {
-			r, err := ask[transport.ShardMapOk](s, &transport.GetShardMap{Reading: how})
-			if err != nil {
-				return err
+		Flags: readFlags(&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "print the map again whenever it has changed, until interrupted"}),
+		Action: func(c *cli.Context) error {
+			if c.Bool("watch") {
+				return watchMap(c, out)
 			}
-			body := struct {
-				shardsJSON
-				readJSON
-			}{mapJSON(&r.Map), readJSON{r.Seq, r.Read}}
-			return out.show(body, func(w io.Writer) {
-				showMap(w, &r.Map)
-				showRead(w, r.Seq, r.Read)
-			})
-		}),
+			return showOnce(c)
+		},
 	}
 	locate := &cli.Command{
 		Name: "locate", Usage: "the shard that owns a concept id, and who serves it", ArgsUsage: "ID",
@@ -75,6 +77,40 @@ func shardsCommand(out *printer) *cli.Command {
 		}),
 	}
 	return &cli.Command{Name: "shards", Usage: "the shard map", Subcommands: []*cli.Command{show, locate}}
+}
+
+// mapOkJSON is the JSON of one answer.
+type mapOkJSON struct {
+	shardsJSON
+	readJSON
+}
+
+func mapBody(r *transport.ShardMapOk) mapOkJSON {
+	return mapOkJSON{mapJSON(&r.Map), readJSON{r.Seq, r.Read}}
+}
+
+// watchMap prints the map and each newer one that it is quick enough to see; for programs one line each.
+func watchMap(c *cli.Context, out *printer) error {
+	for _, flag := range []string{"consistency", "max-staleness", "min-seq"} {
+		if c.IsSet(flag) {
+			return usagef("--%s is not for --watch, which follows one master's state, and the next one's when that ends", flag)
+		}
+	}
+	return withUnlimited(func(c *cli.Context, s *session) error {
+		sdk, err := s.store()
+		if err != nil {
+			return err
+		}
+		defer sdk.Close()
+		return sdk.WatchShardMap(s.ctx, event.Position{}, func(r *transport.ShardMapOk) error {
+			if out.format != formatTable {
+				return out.each(mapBody(r), "")
+			}
+			showMap(out.w, &r.Map)
+			_, err := fmt.Fprintln(out.w)
+			return err
+		})
+	})(c)
 }
 
 func mapJSON(m *shardmap.Map) shardsJSON {

@@ -27,8 +27,8 @@ const (
 	KindFromTheFuture  Kind = "from_the_future" // issued lies ahead of log time; fail
 	KindIDReused       Kind = "id_reused"       // same request id, other body; fail
 	KindTooOld         Kind = "too_old"         // begins below the transaction horizon; fail
-	KindTrimmed        Kind = "trimmed"         // the position is older than what is kept
-	KindLagging        Kind = "lagging"         // the watcher was too slow; resume
+	KindTrimmed        Kind = "trimmed"         // the position is older than what is kept (Oldest, ResumeFrom)
+	KindLagging        Kind = "lagging"         // the watcher fell behind what is kept (Oldest, ResumeFrom)
 	KindOldIncarnation Kind = "old_incarnation" // another history of the grid; fail
 	KindUnsupported    Kind = "unsupported"     // unknown variant or feature; fail
 	KindTooStale       Kind = "too_stale"       // a stale read at a replica whose state is older than asked for (AgeMillis); ask another; fail
@@ -47,6 +47,10 @@ type Error struct {
 	Txn              RequestID `wire:"txn,optional"`                // KindLocked, KindInDoubt: the holder
 	OpNumber         uint32    `wire:"op_number,optional"`          // KindPrecondition, KindInvalid: 1 + index of the transaction's op that failed; 0: none
 	AgeMillis        uint64    `wire:"age_millis,optional"`         // KindTooStale: how old the state is
+
+	Oldest      uint64      `wire:"oldest,optional"`      // KindTrimmed, KindLagging: seq of the oldest event kept here
+	ResumeFrom  uint64      `wire:"resume_from,optional"` // KindTrimmed, KindLagging: seq of the first event that was not sent; those below Oldest are in event storage
+	Incarnation Incarnation `wire:"incarnation,optional"` // KindOldIncarnation: the one the refuser is in
 }
 
 // Error is "op: message", or the message alone.

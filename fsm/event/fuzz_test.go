@@ -117,3 +117,31 @@ func FuzzFromJSON(f *testing.F) {
 		}
 	})
 }
+
+// FuzzFilter: whatever a watcher asks for and whatever is stored, a filter answers, and one that passes Validate chooses no more
+// than one that asks for less.
+func FuzzFilter(f *testing.F) {
+	for i, body := range samples() {
+		e := &Envelope{Seq: 1, Type: body.Type(), Time: 1, Body: body}
+		b, err := Seal(nil, Chain{}, e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint16(body.Type()), "LD", entityKindNames[i%len(entityKindNames)], "node-1", b)
+	}
+	f.Add(uint16(9999), "\x00", "", "", []byte{0xc1})
+	f.Fuzz(func(t *testing.T, typ uint16, classes, kind, entity string, envelope []byte) {
+		full := Filter{Types: []Type{Type(typ)}, Classes: classes, Kinds: []string{kind}, Entities: []string{entity}}
+		if full.Validate() != nil {
+			return
+		}
+		less := Filter{Classes: classes, Entities: []string{entity}}
+		for _, at := range []Type{Type(typ), TypeNodeCrashed} {
+			chosen, err := full.Match(at, envelope)
+			wider, err2 := less.Match(at, envelope)
+			if err == nil && err2 == nil && chosen && !wider {
+				t.Fatalf("%+v chooses what %+v does not", full, less)
+			}
+		}
+	})
+}
