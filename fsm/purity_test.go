@@ -32,6 +32,7 @@ var mapTypes = map[string]string{
 	"event/codec.go bodies":           "a table, looked up only",
 	"event/catalogue.go catalogue":    "a table; Types sorts what it ranges over, typeNames is a map again",
 	"event/catalogue.go typeNames":    "a table, looked up only",
+	"event/filter.go entityKinds":     "a table, looked up only",
 	"event/json.go FromJSON":          "fields by name, looked up only",
 	"event/json.go fromFields":        "fields by name, looked up only",
 	"event/json_read.go readFields":   "fields by name, looked up only",

@@ -42,10 +42,8 @@ func (f *Filter) Validate() error {
 	refuse := func(k Kind, format string, args ...any) error {
 		return &Error{Kind: k, Op: "filter events", Message: fmt.Sprintf(format, args...)}
 	}
-	for name, n := range map[string]int{"types": len(f.Types), "classes": len(f.Classes), "kinds": len(f.Kinds), "entities": len(f.Entities)} {
-		if n > MaxFilter {
-			return refuse(KindTooLarge, "%d %s: at most %d are allowed", n, name, MaxFilter)
-		}
+	if n := max(len(f.Types), len(f.Classes), len(f.Kinds), len(f.Entities)); n > MaxFilter {
+		return refuse(KindTooLarge, "%d values of one field: at most %d are allowed", n, MaxFilter)
 	}
 	for i := range len(f.Classes) {
 		if c := Class(f.Classes[i]); c != Lifecycle && c != Decision && c != Telemetry {

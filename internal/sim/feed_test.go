@@ -72,7 +72,7 @@ func (w *world) take1(id event.MasterID, r *replicaFeed, encoded []byte) error {
 
 // placeOf finds the token of a client in an event.
 func placeOf(e *event.Envelope) (place, error) {
-	p := place{chain: e.Chain}
+	p := place{typ: e.Type, chain: e.Chain}
 	switch b := e.Body.(type) {
 	case event.SettingChanged:
 		p.token = b.Value

@@ -25,6 +25,7 @@ type claim struct {
 
 // place is one event of the feed, as far as it is compared.
 type place struct {
+	typ   event.Type
 	chain event.Chain
 	token string
 	value uint64

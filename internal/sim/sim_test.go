@@ -145,6 +145,7 @@ func (r *run) settle() {
 	if len(r.broken()) > 0 {
 		return
 	}
+	r.watched(through)
 	r.fault(r.checkStorage(r.stored+1, through))
 	r.stored = through
 	for _, err := range r.ledger.check() {

@@ -50,6 +50,7 @@ type world struct {
 	feed   *storagenode.Node          // guarded by mu; nil while event storage is down
 
 	homesteads []*homestead
+	observers  []*observer
 
 	ledger  *ledger
 	reads   atomic.Int64 // linearizable reads that were checked
@@ -101,11 +102,15 @@ func newWorld(t *testing.T, s scenario) *world {
 	for i := range agents {
 		w.hosts = append(w.hosts, agentHost(i))
 	}
+	for i := range watchers {
+		w.hosts = append(w.hosts, watcherHost(i))
+	}
 	w.heal()
 	w.pool = transport.NewPool(transport.PoolConfig{Network: w.net.Host("checker")})
 	w.startEvents()
 	w.start(w.ids...)
 	w.startAgents()
+	w.startWatchers()
 	return w
 }
 
@@ -312,6 +317,9 @@ func (w *world) stopEvents() {
 // close ends everything.
 func (w *world) close() {
 	w.heal()
+	for _, o := range w.observers {
+		o.close()
+	}
 	for _, h := range w.homesteads {
 		h.close()
 	}
