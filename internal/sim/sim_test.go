@@ -198,12 +198,12 @@ func number(t *testing.T, variable string, usual int) int {
 }
 
 func TestThreeMasters(t *testing.T) {
-	s := scenario{seed: seed(t, 1), masters: 3, losses: 5}
+	s := scenario{seed: seed(t, 1), masters: 3, losses: 5, watched: true}
 	simulate(t, s).sound(t, s)
 }
 
 func TestFiveMasters(t *testing.T) {
-	s := scenario{seed: seed(t, 2), masters: 5, losses: 3}
+	s := scenario{seed: seed(t, 2), masters: 5, losses: 3, watched: true}
 	simulate(t, s).sound(t, s)
 }
 
@@ -246,7 +246,7 @@ func TestLosses(t *testing.T) {
 	}
 	var all result
 	for first := seed(t, 1000); all.losses < losses; first++ {
-		s := scenario{seed: first, masters: 3 + 2*int(first%2), losses: min(40, losses-all.losses)}
+		s := scenario{seed: first, masters: 3 + 2*int(first%2), losses: min(40, losses-all.losses), watched: true}
 		if !t.Run(fmt.Sprintf("seed %d", first), func(t *testing.T) {
 			r := simulate(t, s)
 			r.sound(t, s)

@@ -73,6 +73,7 @@ type scenario struct {
 	losses  int    // of the leader
 	steps   []step // nil: those that follow from the seed
 	pace    int    // clients think so many times longer; 0: once
+	watched bool   // users follow the feed and the shard map meanwhile
 
 	machine func(id event.MasterID, real raftgroup.FSM) raftgroup.FSM // a broken state machine; nil: the real one
 	tune    func(*master.Config)                                      // changes a master's configuration; nil: nothing
@@ -110,7 +111,9 @@ func newWorld(t *testing.T, s scenario) *world {
 	w.startEvents()
 	w.start(w.ids...)
 	w.startAgents()
-	w.startWatchers()
+	if s.watched {
+		w.startWatchers()
+	}
 	return w
 }
 
