@@ -33,7 +33,7 @@ func (a *agents) Register(ctx context.Context, r *transport.RegisterAgent, actor
 		return fsm.Answer{}, &event.Error{Kind: event.KindRefused, Op: "register " + string(r.AgentID),
 			Message: fmt.Sprintf("it belongs to grid %s, this is grid %s; give it this grid's masters or an empty data directory", r.GridID, a.gridID)}
 	}
-	return a.proposer.decide(ctx, actor, event.AgentRegistered{AgentID: r.AgentID, Hostname: r.Hostname, Platform: r.Platform,
+	return a.proposer.decide(ctx, origin{actor, r.RequestID, r.Issued}, event.AgentRegistered{AgentID: r.AgentID, Hostname: r.Hostname, Platform: r.Platform,
 		AgentEndpoint: r.AgentEndpoint, MaxStorageNodes: r.MaxStorageNodes, Version: r.Version, Zone: r.Zone, Labels: r.Labels, StoreID: r.StoreID})
 }
 
@@ -48,7 +48,7 @@ func (a *agents) Heartbeat(ctx context.Context, h *transport.Heartbeat, actor st
 
 // Unregister removes an agent that runs nothing.
 func (a *agents) Unregister(ctx context.Context, u *transport.UnregisterAgent, actor string) (fsm.Answer, error) {
-	return a.proposer.decide(ctx, actor, event.AgentUnregistered{AgentID: u.AgentID, Reason: u.Reason})
+	return a.proposer.decide(ctx, origin{actor, u.RequestID, u.Issued}, event.AgentUnregistered{AgentID: u.AgentID, Reason: u.Reason})
 }
 
 // List reads all agents.
@@ -82,11 +82,21 @@ func (a *agents) Nodes(ctx context.Context, want transport.Reading) (*transport.
 	return &transport.ListNodesOk{Nodes: nodeRecords(s.State), Seq: s.Seq(), Epoch: s.ShardMap().Epoch, Read: s.read}, nil
 }
 
-// decide proposes one event under a request id of its own, so that it happens once however often it is passed on, and turns a
-// refusal into an error.
-func (p *proposer) decide(ctx context.Context, actor string, body event.Body) (fsm.Answer, error) {
-	cmd := event.Command{Issued: time.Now().UnixMicro(), Actor: actor, Type: body.Type(), Body: body}
-	rand.Read(cmd.RequestID[:])
+// origin is who asks for something, under which request id; a zero one is made here.
+type origin struct {
+	actor  string
+	id     event.RequestID
+	issued int64
+}
+
+// decide proposes one event, which happens once however often it is passed on, or asked for under the same id, and turns a refusal into
+// an error.
+func (p *proposer) decide(ctx context.Context, o origin, body event.Body) (fsm.Answer, error) {
+	cmd := event.Command{RequestID: o.id, Issued: o.issued, Actor: o.actor, Type: body.Type(), Body: body}
+	if o.id.IsZero() {
+		rand.Read(cmd.RequestID[:]) // never fails (crypto/rand)
+		cmd.Issued = time.Now().UnixMicro()
+	}
 	return accepted(p.Propose(ctx, cmd))
 }
 

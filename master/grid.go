@@ -141,7 +141,7 @@ func (c *core) associationType(ctx context.Context, r *transport.AssociationType
 	if err := checkName("name", r.Name, true); err != nil {
 		return nil, err
 	}
-	answer, err := c.proposer.decide(ctx, "grid", event.AssociationTypeAdded{Name: r.Name})
+	answer, err := c.proposer.decide(ctx, origin{actor: "grid"}, event.AssociationTypeAdded{Name: r.Name})
 	if err != nil {
 		return nil, err
 	}

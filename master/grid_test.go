@@ -54,7 +54,7 @@ func TestEveryGridMessageIsAnswered(t *testing.T) {
 
 // TestTablesNameEventsThatExist: what may come from outside has a body, and is not the state machine's to derive.
 func TestTablesNameEventsThatExist(t *testing.T) {
-	for _, types := range []any{proposable, emitted, idempotent} {
+	for _, types := range []any{proposable, emitted} {
 		for _, k := range reflect.ValueOf(types).MapKeys() {
 			if typ := k.Interface().(event.Type); !event.Info(typ).Emitted {
 				t.Errorf("%s cannot be in the log", typ)

@@ -23,18 +23,6 @@ type proposer struct {
 	halted  atomic.Pointer[event.Error] // why this leader takes no commands; nil: it does
 }
 
-// idempotent lists the types that take effect once however often they are proposed, without a request id or an emitter's
-// number: by their content (safety S5).
-var idempotent = map[event.Type]bool{
-	event.TypeAgentHeartbeat:     true,
-	event.TypeFeedAcked:          true,
-	event.TypeShardLeaderChanged: true, // of one term
-	event.TypeTxnAborted:         true,
-	event.TypeTxnCommitted:       true, // under its txn id
-	event.TypeTxnCompleted:       true,
-	event.TypeMasterJoined:       true,
-}
-
 // Propose commits a command and returns the state machine's answer, a refusal included (Answer.Err). The error says that
 // there is no answer: of kind unavailable, surely not done; of kind unknown_outcome, it may be.
 func (p *proposer) Propose(ctx context.Context, cmd event.Command) (fsm.Answer, error) {
@@ -62,7 +50,7 @@ type proposal struct {
 }
 
 func (p proposal) safe() bool {
-	return !p.command.RequestID.IsZero() || p.command.Emitter != "" || idempotent[p.command.Type]
+	return !p.command.RequestID.IsZero() || p.command.Emitter != "" || p.command.Type.Idempotent()
 }
 
 func (p *proposer) commit(ctx context.Context, prop proposal) (answer fsm.Answer, err error) {

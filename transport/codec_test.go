@@ -313,6 +313,9 @@ func TestRetryable(t *testing.T) {
 		{Routed{RequestID: id}, false, true}, {&Routed{Request: Any{&Prepare{}}}, false, true},
 		{&Batch{Requests: []Any{{&GetStats{}}, {&QueryConcept{}}}}, true, true},
 		{Batch{Requests: []Any{{&GetStats{}}, {&LearnConcept{}}}}, false, false}, {&Forward{}, false, false}, {struct{}{}, false, false},
+		{&Propose{Type: event.TypeSettingChanged}, false, false}, {&Propose{Type: event.TypeSettingChanged, RequestID: id}, false, true},
+		{&Propose{Type: event.TypeShardLeaderChanged}, false, true}, {Propose{Type: event.TypeSettingChanged}, false, false},
+		{&RegisterAgent{}, false, false}, {&RegisterAgent{RequestID: id}, false, true}, {&UnregisterAgent{}, false, false},
 	}
 	for _, tt := range tests {
 		if ReadOnly(tt.req) != tt.only || Retryable(tt.req) != tt.again {

@@ -44,7 +44,8 @@ type DialConfig struct {
 type Conn struct {
 	conn   net.Conn
 	addr   string
-	hello  *HelloOk // nil: the server is a plain one
+	hello  *HelloOk  // nil: the server is a plain one
+	met    time.Time // when hello came
 	frames frameReader
 	slots  chan struct{} // capacity maxInFlight: one token per request in flight
 	wake   chan struct{} // capacity 1: calls wait to be written
@@ -88,7 +89,7 @@ func DialConn(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	}
 	reply, err := c.Call(ctx, &Hello{Version: ProtocolVersion, Features: []string{FeatureConcurrent}})
 	if ok, is := reply.(*HelloOk); is {
-		c.hello = ok
+		c.hello, c.met = ok, time.Now()
 		return c, nil
 	}
 	var refusal *event.Error
@@ -124,6 +125,14 @@ func newConn(nc net.Conn, addr string) *Conn {
 
 // Hello is the server's answer to Hello; nil when the server is a plain one.
 func (c *Conn) Hello() *HelloOk { return c.hello }
+
+// clock is the server's clock, unix µs, late by the time its greeting took; a server that has not told it has ours.
+func (c *Conn) clock() int64 {
+	if c.hello == nil || c.hello.TimeMicros == 0 {
+		return time.Now().UnixMicro()
+	}
+	return c.hello.TimeMicros + time.Since(c.met).Microseconds()
+}
 
 // Addr is the address that was dialled.
 func (c *Conn) Addr() string { return c.addr }

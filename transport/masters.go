@@ -69,10 +69,10 @@ var masterVerdicts = map[event.Kind]verdict{
 }
 
 // Call sends req to a master and repeats it, with jittered back-off, until it is answered, the answer is final, or ctx
-// ends; then the last error is returned. What may have happened is repeated only when Retryable(req), and is not reported as
-// a failure because later attempts did not get through.
+// ends; then the last error is returned. A command that takes a request id and has none gets one, by the clock of the first master
+// that is there, and keeps it over all attempts (safety S5). What may have happened is repeated only when Retryable(req), and is
+// not reported as a failure because later attempts did not get through.
 func (m *Masters) Call(ctx context.Context, req any) (any, error) {
-	safe := Retryable(req)
 	var wait Backoff
 	var maybe *event.Error // of an attempt that may have taken effect
 	final := func(e *event.Error) error {
@@ -86,7 +86,7 @@ func (m *Masters) Call(ctx context.Context, req any) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		reply, err := m.once(ctx, addr, req, safe)
+		reply, err := m.once(ctx, addr, &req)
 		if err == nil {
 			return reply, nil
 		}
@@ -95,7 +95,7 @@ func (m *Masters) Call(ctx context.Context, req any) (any, error) {
 		if v.safe && !ReadOnly(req) {
 			maybe = e
 		}
-		if !v.again || v.safe && !safe || ctx.Err() != nil {
+		if !v.again || v.safe && !Retryable(req) || ctx.Err() != nil {
 			return nil, final(e)
 		}
 		if v.leave {
@@ -111,13 +111,18 @@ func (m *Masters) Call(ctx context.Context, req any) (any, error) {
 }
 
 // once is one attempt, with a time-out of its own when it can be repeated.
-func (m *Masters) once(ctx context.Context, addr string, req any, safe bool) (any, error) {
-	if safe && len(m.addrs) > 1 {
+func (m *Masters) once(ctx context.Context, addr string, req *any) (any, error) {
+	with, err := identified(*req, func() (int64, error) { return m.pool.clock(ctx, addr) })
+	if err != nil {
+		return nil, err
+	}
+	*req = with
+	if Retryable(with) && len(m.addrs) > 1 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, attemptTimeout)
 		defer cancel()
 	}
-	return m.pool.Call(ctx, addr, req)
+	return m.pool.Call(ctx, addr, with)
 }
 
 // Stream holds a stream from any master: when it breaks, it is begun again, after a jittered pause, at the next one with what

@@ -101,6 +101,43 @@ func TestMastersRetryTable(t *testing.T) {
 	}
 }
 
+// TestMastersMakeRequestIDs: a command gets one request id and one time of issue for all its attempts, by the clock of the first
+// master that is there; a caller's own are kept, and what is idempotent by content gets none.
+func TestMastersMakeRequestIDs(t *testing.T) {
+	own := event.RequestID{9}
+	for _, tt := range []struct {
+		req  any
+		made bool
+	}{
+		{&Propose{Type: event.TypeSettingChanged}, true}, {&RegisterAgent{AgentID: "a"}, true}, {&UnregisterAgent{AgentID: "a"}, true}, {&Txn{}, true},
+		{&RegisterAgent{AgentID: "a", RequestID: own, Issued: 7}, false}, {&Propose{Type: event.TypeShardLeaderChanged}, false}, {&Heartbeat{}, false},
+	} {
+		var ids []event.RequestID
+		var times []int64
+		inGrid(t, 2, func(_ context.Context, _ *Session, req any, _, nth int) (any, error) {
+			if id, issued := identity(req); id != nil {
+				ids, times = append(ids, *id), append(times, *issued)
+			}
+			if nth == 1 {
+				return nil, &event.Error{Kind: event.KindUnknownOutcome, Message: "first"}
+			}
+			return &FlushOk{}, nil
+		}, func(t *testing.T, _ *grid, m *Masters) {
+			if _, err := m.Call(t.Context(), tt.req); err != nil {
+				t.Errorf("%+v: %v", tt.req, err)
+			}
+		})
+		was, _ := identity(tt.req)
+		switch {
+		case was == nil:
+		case len(ids) != 2 || ids[0] != ids[1] || times[0] != times[1]:
+			t.Errorf("%T: ids %v, issued %v", tt.req, ids, times)
+		case tt.made && (ids[0].IsZero() || times[0] <= 0 || !was.IsZero()), !tt.made && (ids[0] != own || times[0] != 7):
+			t.Errorf("%T: sent with %v, issued %d; given with %v", tt.req, ids[0], times[0], was)
+		}
+	}
+}
+
 func ok(context.Context, *Session, any, int, int) (any, error) { return &FlushOk{}, nil }
 
 func TestMastersStayWithWhoAnswers(t *testing.T) {

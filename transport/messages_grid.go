@@ -19,6 +19,8 @@ type (
 		Labels          map[string]string `wire:"labels,optional"`
 		StoreID         string            `wire:"store_id,optional"`
 		GridID          string            `wire:"grid_id,optional"` // pinned at the first registration; another one is refused
+		RequestID       event.RequestID   `wire:"request_id,optional"`
+		Issued          int64             `wire:"issued,optional"`
 	}
 	// RegisterAgentOk says which grid the agent now belongs to.
 	RegisterAgentOk struct {
@@ -39,8 +41,10 @@ type (
 	}
 	// UnregisterAgent removes an agent that runs nothing.
 	UnregisterAgent struct {
-		AgentID event.AgentID `wire:"agent_id"`
-		Reason  string        `wire:"reason,optional"`
+		AgentID   event.AgentID   `wire:"agent_id"`
+		Reason    string          `wire:"reason,optional"`
+		RequestID event.RequestID `wire:"request_id,optional"`
+		Issued    int64           `wire:"issued,optional"`
 	}
 	// UnregisterAgentOk answers UnregisterAgent.
 	UnregisterAgentOk struct {

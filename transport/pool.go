@@ -110,6 +110,15 @@ func (p *Pool) Call(ctx context.Context, addr string, req any) (any, error) {
 	}
 }
 
+// clock is the clock of the server at addr, which it tells when it is dialled.
+func (p *Pool) clock(ctx context.Context, addr string) (int64, error) {
+	c, err := p.get(ctx, addr)
+	if err != nil {
+		return 0, err
+	}
+	return c.clock(), nil
+}
+
 // Stream is Conn.Stream on a connection of its own.
 func (p *Pool) Stream(ctx context.Context, addr string, req any, fn func(msg any) error) error {
 	c, err := p.dial(ctx, addr)

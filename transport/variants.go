@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/rand"
 	"reflect"
 	"strings"
 
@@ -72,9 +73,9 @@ var variants = newVariantTable([]entry{
 	{Scan{}, storage | read}, {ScanOk{}, storage},
 	{event.Error{}, 0},
 
-	{RegisterAgent{}, again}, {RegisterAgentOk{}, 0},
+	{RegisterAgent{}, withID}, {RegisterAgentOk{}, 0},
 	{Heartbeat{}, again}, {HeartbeatOk{}, 0},
-	{UnregisterAgent{}, again}, {UnregisterAgentOk{}, 0},
+	{UnregisterAgent{}, withID}, {UnregisterAgentOk{}, 0},
 	{ListAgents{}, read}, {ListAgentsOk{}, 0},
 	{GetAgent{}, read}, {GetAgentOk{}, 0},
 	{ListNodes{}, read}, {ListNodesOk{}, 0},
@@ -84,7 +85,7 @@ var variants = newVariantTable([]entry{
 	{WatchShardMap{}, read},
 	{WatchAssignments{}, read}, {Assignments{}, 0},
 	{EmitEvents{}, again}, {EmitEventsOk{}, 0},
-	{Propose{}, again}, {ProposeOk{}, 0},
+	{Propose{}, withID}, {ProposeOk{}, 0},
 	{Forward{}, 0}, {ForwardOk{}, 0},
 	{ReadIndex{}, read}, {ReadIndexOk{}, 0},
 	{WatchEvents{}, read}, {ListEvents{}, read}, {EventsOk{}, 0},
@@ -193,10 +194,67 @@ func carriesID(req any) bool {
 		return !m.RequestID.IsZero() || Retryable(m.Request.Value)
 	case Routed:
 		return !m.RequestID.IsZero() || Retryable(m.Request.Value)
-	case *Txn:
-		return !m.RequestID.IsZero()
-	case Txn:
-		return !m.RequestID.IsZero()
+	case *Propose:
+		return !m.RequestID.IsZero() || m.Type.Idempotent()
+	case Propose:
+		return carriesID(&m)
 	}
-	return false
+	id, _ := identity(req)
+	return id != nil && !id.IsZero()
+}
+
+// identity is where a command carries its request id and time of issue; nil: it has no place for one, or needs none.
+func identity(req any) (id *event.RequestID, issued *int64) {
+	switch m := req.(type) {
+	case *Txn:
+		return &m.RequestID, &m.Issued
+	case Txn:
+		return &m.RequestID, &m.Issued
+	case *RegisterAgent:
+		return &m.RequestID, &m.Issued
+	case RegisterAgent:
+		return &m.RequestID, &m.Issued
+	case *UnregisterAgent:
+		return &m.RequestID, &m.Issued
+	case UnregisterAgent:
+		return &m.RequestID, &m.Issued
+	case *Propose:
+		if !m.Type.Idempotent() {
+			return &m.RequestID, &m.Issued
+		}
+	}
+	return nil, nil
+}
+
+// identified is req with a request id, made here if it takes one and has none, and issued at a time by now's clock; req itself is not
+// changed.
+func identified(req any, now func() (int64, error)) (with any, err error) {
+	id, _ := identity(req)
+	if id == nil || !id.IsZero() {
+		return req, nil
+	}
+	at, err := now()
+	if err != nil {
+		return nil, err
+	}
+	switch m := req.(type) { // a copy
+	case *Txn:
+		c := *m
+		with = &c
+	case *RegisterAgent:
+		c := *m
+		with = &c
+	case *UnregisterAgent:
+		c := *m
+		with = &c
+	case *Propose:
+		c := *m
+		with = &c
+	default:
+		return req, nil // a value: nobody sends one
+	}
+	id, issued := identity(with)
+	rand.Read(id[:]) // never fails (crypto/rand)
+	*issued = at
+	return with, nil
 }

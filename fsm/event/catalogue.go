@@ -62,6 +62,18 @@ func TypeByName(name string) (Type, bool) {
 // InFeed tells whether events of the type are in the feed: all but feed_acked, or an idle grid would ship for ever.
 func (t Type) InFeed() bool { return t != TypeFeedAcked }
 
+// Idempotent tells whether commands of the type take effect once however often they are proposed, without a request id or an
+// emitter's number: by their content (safety S5).
+func (t Type) Idempotent() bool {
+	switch t {
+	case TypeAgentHeartbeat, TypeFeedAcked, TypeMasterJoined, TypeTxnAborted, TypeTxnCompleted,
+		TypeTxnCommitted,       // under its txn id
+		TypeShardLeaderChanged: // of one term
+		return true
+	}
+	return false
+}
+
 // String is the class letter.
 func (c Class) String() string { return string(rune(c)) }
 
