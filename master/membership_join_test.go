@@ -91,6 +91,10 @@ func TestAMasterJoinsAndTheLeaderIsRemoved(t *testing.T) {
 	for _, id := range append(followers, "master-4") {
 		c.recorded(id, leader, func(m *fsm.Master) bool { return m == nil })
 	}
+	left := c.feed(followers[0], 1, until(event.TypeMasterLeft, 1))
+	if e := left[len(left)-1]; e.Body != (event.MasterLeft{MasterID: leader}) {
+		t.Errorf("recorded is %+v, want that %s left", e.Body, leader)
+	}
 	if agents := must[transport.ListAgentsOk](c, "master-4", &transport.ListAgents{}).Agents; len(agents) != 1 {
 		t.Errorf("the new master has the agents %+v", agents)
 	}

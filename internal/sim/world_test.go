@@ -51,6 +51,7 @@ type world struct {
 
 	homesteads []*homestead
 	observers  []*observer
+	settled    []*estate
 
 	ledger  *ledger
 	reads   atomic.Int64 // linearizable reads that were checked
@@ -77,6 +78,7 @@ type scenario struct {
 
 	machine func(id event.MasterID, real raftgroup.FSM) raftgroup.FSM // a broken state machine; nil: the real one
 	tune    func(*master.Config)                                      // changes a master's configuration; nil: nothing
+	estates int                                                       // agents with real storage nodes, in place of the others; the grid has two shards of three replicas
 	front   func(w *world) (addrs []string, end func())               // what clients call instead of the masters; nil: nothing
 }
 
@@ -100,7 +102,7 @@ func newWorld(t *testing.T, s scenario) *world {
 	for i := range clients {
 		w.hosts = append(w.hosts, clientHost(i))
 	}
-	for i := range agents {
+	for i := range max(agents, s.estates) {
 		w.hosts = append(w.hosts, agentHost(i))
 	}
 	for i := range watchers {
@@ -110,7 +112,11 @@ func newWorld(t *testing.T, s scenario) *world {
 	w.pool = transport.NewPool(transport.PoolConfig{Network: w.net.Host("checker")})
 	w.startEvents()
 	w.start(w.ids...)
-	w.startAgents()
+	if s.estates > 0 {
+		w.startEstates()
+	} else {
+		w.startAgents()
+	}
 	if s.watched {
 		w.startWatchers()
 	}
@@ -174,6 +180,9 @@ func (w *world) config(id event.MasterID) master.Config {
 	cfg.Raft.SegmentBytes = 256 << 10
 	cfg.Raft.SnapshotThreshold, cfg.Raft.TrailingLogs = 120, 40 // so that snapshots are taken, sent and restored in every run
 	cfg.Log = slog.New(w.tap.of(string(id)))
+	if w.estates > 0 {
+		cfg.Shards, cfg.Replicas = 2, 3
+	}
 	if w.tune != nil {
 		w.tune(&cfg)
 	}
@@ -325,6 +334,9 @@ func (w *world) close() {
 	}
 	for _, h := range w.homesteads {
 		h.close()
+	}
+	for _, e := range w.settled {
+		e.close()
 	}
 	for _, id := range w.ids {
 		w.crash(id)

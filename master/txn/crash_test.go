@@ -62,6 +62,9 @@ func TestCommitOverTwoShards(t *testing.T) {
 		if e := g.events[ok.Seq-1]; e.Seq != ok.Seq || e.Type != event.TypeTxnCommitted {
 			t.Errorf("answered with seq %d, which is a %s", ok.Seq, e.Type)
 		}
+		if n := g.count(event.TypeTxnCompleted); n != 1 {
+			t.Errorf("%d events say that it is completed", n)
+		}
 		if g.shards["shard-0"].rows[rows[0]] != 1 || g.shards["shard-1"].rows[rows[1]] != 1 {
 			t.Error("the ends were not written")
 		}
