@@ -1,7 +1,6 @@
 package law
 
 import (
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -160,7 +159,7 @@ func testsIn(t *testing.T, folder string) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("../..", folder, "*_test.go"))
 	if err != nil || len(files) == 0 {
-		t.Fatal(fmt.Sprintf("%s: %d test files, %v", folder, len(files), err))
+		t.Fatalf("%s: %d test files, %v", folder, len(files), err)
 	}
 	names := map[string]string{}
 	for _, name := range files {
