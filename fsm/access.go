@@ -209,5 +209,8 @@ func (s *State) Emitter(name string) uint64 {
 	return 0
 }
 
+// Answered tells whether a command with this request id would be given its first answer, without a new event.
+func (s *State) Answered(id event.RequestID) bool { return s.requests.get(id) != nil }
+
 // Forgotten is the greatest issued of all request ids that are no longer remembered, unix µs (safety S5).
 func (s *State) Forgotten() int64 { return s.mark.Forgotten }

@@ -174,6 +174,7 @@ type Outbox struct {
 	Events uint64
 	Bytes  uint64 // to within 1,024 events
 	Quota  uint64 // bytes
+	Full   bool   // 80 % of the quota was reached, and it is not yet back under 75 %
 }
 
 // Outcome is what the masters know about one attempt of a transaction, or (TxnEnd) about all.

@@ -127,7 +127,7 @@ func (s *State) noteBacklog() {
 
 // Outbox is what of the feed some sink does not hold yet.
 func (s *State) Outbox() Outbox {
-	return Outbox{Events: s.head.Seq - s.acked(), Bytes: s.head.FeedBytes - s.mark.AckedBytes, Quota: s.limits.quota}
+	return Outbox{Events: s.head.Seq - s.acked(), Bytes: s.head.FeedBytes - s.mark.AckedBytes, Quota: s.limits.quota, Full: s.mark.OutboxFull}
 }
 
 // noteOutbox tells whether the outbox has become full, or has room again.

@@ -97,7 +97,8 @@ func (c *core) open(in surroundings) error {
 
 	c.leading = &leading{self: c.cfg.ID, find: c.book.Find, group: c.group, limit: c.cfg.Limits.Request}
 	slow, quick := c.openPool(), c.openPool() // replies on a connection are in order: some must not wait behind others
-	c.proposer = &proposer{leading: c.leading, group: c.group, pool: in.pool, slow: slow, beats: newBacklog(), stats: in.stats, service: c.service}
+	c.proposer = &proposer{leading: c.leading, group: c.group, pool: in.pool, slow: slow, beats: newBacklog(), stats: in.stats, service: c.service,
+		admit: newAdmission(c.replica.View, in.stats)}
 	c.council = &council{founding: c.founding, group: c.group, leading: c.leading, pool: in.pool, view: c.replica.View,
 		candidates: &candidates{heard: map[event.MasterID]candidate{}}}
 	rounds := newRounds(quick)
@@ -162,6 +163,10 @@ func (c *core) openGroup(in surroundings, lead *leader) error {
 func (c *core) openShards() error {
 	var votes *client.Client
 	c.txns = txn.New(txn.Config{Self: c.cfg.ID, Propose: c.proposer.Propose, View: c.replica.View, Confirmed: c.reads.State, Log: c.cfg.Log,
+		Admit: func(body event.Body, id event.RequestID) *event.Error {
+			_, refused := feed.Admit(c.replica.View(), &event.Command{RequestID: id, Type: body.Type(), Body: body})
+			return refused
+		},
 		Shards: shardsFunc(func(ctx context.Context, id event.ShardID, r client.ShardRequest) (*transport.RoutedOk, error) {
 			return votes.Shard(ctx, id, r)
 		})})

@@ -88,6 +88,7 @@ func (c *core) routes() dispatch {
 	on(d, func(ctx context.Context, r *transport.AssociationTypes) (any, error) {
 		return result(c.associationTypes(ctx, r))
 	})
+	on(d, func(ctx context.Context, r *transport.GetFeed) (any, error) { return result(c.feedStatus(ctx, r)) })
 	on(d, func(_ context.Context, r *transport.StateDigests) (any, error) { return c.stateDigests(r), nil })
 	onStream(d, c.watches.ShardMap)
 	onStream(d, c.watches.Assignments)

@@ -18,7 +18,8 @@ func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
 // TestEveryGridMessageIsAnswered reads the messages of the grid protocol from their source: each is handled, or a reply, or a
 // part of one.
 func TestEveryGridMessageIsAnswered(t *testing.T) {
-	notRequests := []string{"AgentRecord", "NodeRecord", "ClusterStatus", "ShardHealth", "Peer", "Assignments", "NodeAssignment", "EmittedEvent", "Answered", "StateDigest"}
+	notRequests := []string{"AgentRecord", "NodeRecord", "ClusterStatus", "ShardHealth", "Peer", "Assignments", "NodeAssignment", "EmittedEvent", "Answered", "StateDigest",
+		"FeedStatus", "FeedOutbox", "FeedSink"}
 	byFront := []string{"MasterHello", "GetClusterStatus"}
 	handled := map[string]bool{}
 	for typ := range (&core{}).routes() {
@@ -40,7 +41,7 @@ func TestEveryGridMessageIsAnswered(t *testing.T) {
 		}
 		return true
 	}
-	for _, name := range []string{"../transport/messages_grid.go", "../transport/messages_members.go", "../transport/messages_checks.go"} {
+	for _, name := range []string{"../transport/messages_grid.go", "../transport/messages_members.go", "../transport/messages_checks.go", "../transport/messages_feed.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
 		if err != nil {
 			t.Fatal(err)

@@ -25,7 +25,7 @@ func (o *office) watchAgents(ctx context.Context) error {
 
 func (o *office) lookAtAgents(ctx context.Context, silence *silence) {
 	s, now := o.replica.View(), time.Since(o.started)
-	pulses := pulsesOf(s)
+	pulses := pulsesOf(s, o.proposer.admit.Heard())
 	verdicts := silence.Look(now, pulses, o.proposer.beats.stale())
 	if len(verdicts) > 0 && !o.confirmed(ctx) {
 		silence.Excuse()

@@ -60,6 +60,7 @@ func (a *api) routes() http.Handler {
 		{http.MethodGet, "/api/agents", a.listAgents},
 		{http.MethodGet, "/api/agents/{id}", a.getAgent},
 		{http.MethodGet, "/api/nodes", a.listNodes},
+		{http.MethodGet, "/api/feed", a.feed},
 		{http.MethodGet, "/api/health", a.health},
 		{http.MethodGet, "/livez", a.live},
 		{http.MethodGet, "/readyz", a.ready},

@@ -36,6 +36,7 @@ var httpErrors = map[event.Kind]struct {
 	event.KindUnsupported:    {http.StatusNotImplemented, "this version does not know it"},
 	event.KindOldIncarnation: {http.StatusConflict, "that history of the grid has ended; refresh what you know"},
 	event.KindTooStale:       {http.StatusServiceUnavailable, "ask another master, or accept an older state"},
+	event.KindFeedFull:       {http.StatusServiceUnavailable, "bring the event sink back, or raise feed.quota_mb; see GET /api/feed"},
 	event.KindBusy:           {http.StatusServiceUnavailable, "retry in a moment"},
 	event.KindUnavailable:    {http.StatusServiceUnavailable, "retry; if it stays, check that a majority of the masters runs"},
 	event.KindNotLeader:      {http.StatusServiceUnavailable, "retry; the masters are changing their leader"},

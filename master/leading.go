@@ -59,6 +59,11 @@ func (l *leading) Do(ctx context.Context, e errand) error {
 		switch outcomeOf(err) {
 		case outcomeRefused:
 			return err
+		case outcomeDeclined:
+			if open != nil {
+				return l.gaveUp(ctx, e, open, err)
+			}
+			return err
 		case outcomeUnknown:
 			open = err
 			if !e.safe {
@@ -152,15 +157,17 @@ func (l *leading) bound(ctx context.Context) (context.Context, context.CancelFun
 type outcome int
 
 const (
-	outcomeRefused outcome = iota // an answer: it will not be done
-	outcomeNotDone                // surely not done; somebody else, or the same a moment later, may do it
-	outcomeUnknown                // it may have been done
+	outcomeRefused  outcome = iota // an answer: it will not be done
+	outcomeNotDone                 // surely not done; somebody else, or the same a moment later, may do it
+	outcomeUnknown                 // it may have been done
+	outcomeDeclined                // not done, by the leader's word: the log did not see it, and says nothing of an earlier attempt
 )
 
 // outcomes lists the kinds that are not an answer.
 var outcomes = map[event.Kind]outcome{
 	event.KindNotLeader:      outcomeNotDone,
 	event.KindUnavailable:    outcomeNotDone,
+	event.KindFeedFull:       outcomeDeclined,
 	event.KindUnknownOutcome: outcomeUnknown,
 	event.KindDeadline:       outcomeUnknown,
 	event.KindInternal:       outcomeUnknown,

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/sutra-grid/sutra-grid/fsm"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
 // stats counts what a master does, in a registry of its own: two masters fit in one process.
@@ -17,6 +18,10 @@ type stats struct {
 	accepted prometheus.Counter // proposals, by result
 	refused  prometheus.Counter
 	failed   prometheus.Counter
+
+	feedDropped *prometheus.CounterVec // by class
+	feedRefused prometheus.Counter
+
 	requests *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
 	watches  *watchStats
@@ -30,12 +35,17 @@ func newStats() *stats {
 		accepted: proposals.WithLabelValues("accepted"),
 		refused:  proposals.WithLabelValues("refused"),
 		failed:   proposals.WithLabelValues("failed"),
+		feedDropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "grid_feed_dropped_total",
+			Help: "Events that this leader dropped because the outbox was over 80 % full, by class."}, []string{"class"}),
+		feedRefused: prometheus.NewCounter(prometheus.CounterOpts{Name: "grid_feed_refused_total",
+			Help: "Commands that this leader refused because the outbox was over 90 % full."}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "grid_http_requests_total",
 			Help: "HTTP requests by route and status class."}, []string{"route", "class"}),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "grid_http_request_seconds",
 			Help: "Time to answer HTTP requests by route.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}, []string{"route"}),
 	}
-	s.registry.MustRegister(proposals, s.requests, s.latency,
+	s.feedDropped.WithLabelValues(event.Telemetry.String()) // there from the beginning
+	s.registry.MustRegister(proposals, s.feedDropped, s.feedRefused, s.requests, s.latency,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.watches = newWatchStats(s.registry)
 	return s
@@ -92,6 +102,15 @@ var gauges = []gauge{
 	newGauge("grid_shard_map_epoch", "Seq of the last change of the shard map.", func(_ *core, s *fsm.State) float64 { return float64(s.Epoch().Seq) }),
 	newGauge("grid_feed_lag_events", "Events that the slowest sink does not hold yet.", func(_ *core, s *fsm.State) float64 { return float64(feedLag(s)) }),
 	newGauge("grid_outbox_bytes", "Encoded events in this master's outbox.", func(c *core, _ *fsm.State) float64 { return float64(c.replica.outbox.Bytes()) }),
+	newGauge("grid_outbox_unsent_bytes", "Encoded events that some sink does not hold, to within 1,024 events.", func(_ *core, s *fsm.State) float64 { return float64(s.Outbox().Bytes) }),
+	newGauge("grid_outbox_quota_bytes", "What the outbox may hold of unsent events: the setting feed.quota_mb.", func(_ *core, s *fsm.State) float64 { return float64(s.Outbox().Quota) }),
+	newGauge("grid_feed_lag_seconds", "Age of the oldest event that the slowest sink does not hold.", func(c *core, s *fsm.State) float64 {
+		through, some := ackedByAll(s)
+		if !some {
+			return 0
+		}
+		return c.behind(s, through).Seconds()
+	}),
 	newGauge("grid_agents", "Registered agents.", func(_ *core, s *fsm.State) float64 { return float64(s.Cluster().TotalAgents) }),
 	newGauge("grid_agents_healthy", "Healthy agents.", func(_ *core, s *fsm.State) float64 { return float64(s.Cluster().HealthyAgents) }),
 	newGauge("grid_nodes", "Storage nodes that should run.", func(_ *core, s *fsm.State) float64 { return float64(s.Cluster().TotalNodes) }),
@@ -106,6 +125,9 @@ func oneIf(b bool) float64 {
 	return 0
 }
 
+// sinkState is 1 for the state that each sink is in, on the leader.
+var sinkState = prometheus.NewDesc("grid_feed_sink_state", "1 for the state a sink is in; only the leader ships.", []string{"sink", "state"}, nil)
+
 // coreCollector reads the gauges from the serving master, if there is one yet.
 type coreCollector struct{ current func() *core }
 
@@ -114,6 +136,7 @@ func (coreCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, g := range gauges {
 		ch <- g.desc
 	}
+	ch <- sinkState
 }
 
 // Collect implements prometheus.Collector.
@@ -125,5 +148,8 @@ func (k coreCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.replica.View()
 	for _, g := range gauges {
 		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.read(c, s))
+	}
+	for _, sink := range c.shipper.Status() {
+		ch <- prometheus.MustNewConstMetric(sinkState, prometheus.GaugeValue, 1, sink.Sink, string(sink.State))
 	}
 }

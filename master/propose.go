@@ -16,6 +16,8 @@ import (
 var proposable = map[event.Type]string{
 	event.TypeShardLeaderChanged: "a storage node whose replica has begun to lead",
 	event.TypeSettingChanged:     "an operator",
+	event.TypeSinkAdded:          "an operator",
+	event.TypeSinkRemoved:        "an operator",
 }
 
 // emitted lists what agents report with numbers of their own.

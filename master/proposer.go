@@ -20,6 +20,7 @@ type proposer struct {
 	beats   *backlog
 	stats   *stats
 	service *service
+	admit   *admission
 	halted  atomic.Pointer[event.Error] // why this leader takes no commands; nil: it does
 }
 
@@ -78,6 +79,9 @@ func (p *proposer) local(ctx context.Context, prop proposal) (fsm.Answer, error)
 	}
 	if halted := p.halted.Load(); halted != nil {
 		return fsm.Answer{}, halted
+	}
+	if answer, pass, err := p.admit.Pass(&prop.command); !pass {
+		return answer, err
 	}
 	result, err := propose(ctx, prop.bytes)
 	if err != nil {

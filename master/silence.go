@@ -25,6 +25,7 @@ type sighting struct {
 type pulse struct {
 	id       event.AgentID
 	beat     int64 // log time of the last heartbeat or registration
+	unlogged bool  // there was one since the previous look that is not in the log
 	degraded bool
 	offline  bool
 }
@@ -50,7 +51,7 @@ func (s *silence) Look(now time.Duration, agents []pulse, excused bool) []verdic
 	var verdicts []verdict
 	for _, a := range agents {
 		was, known := s.seen[a.id]
-		if !known || grace || was.beat != a.beat {
+		if !known || grace || was.beat != a.beat || a.unlogged {
 			was = sighting{beat: a.beat, at: now}
 		}
 		seen[a.id] = was

@@ -14,6 +14,7 @@ func TestSilence(t *testing.T) {
 		at      int // seconds
 		beat    int64
 		excused bool
+		heard   bool // a heartbeat that is not in the log
 	}
 	every := func(from, to int, beat int64) []step {
 		var steps []step
@@ -38,14 +39,15 @@ func TestSilence(t *testing.T) {
 		{"a heartbeat in time starts anew", join(every(1, 15, 1), every(16, 31, 2)), "degraded@31"},
 		{"a late look gives grace", join(every(1, 15, 1), every(20, 36, 1)), "degraded@35"},
 		{"a look that is late within the tolerance does not", join(every(1, 13, 1), every(16, 17, 1)), "degraded@16"},
-		{"an excused look gives grace", join(every(1, 14, 1), []step{{15, 1, true}}, every(16, 31, 1)), "degraded@30"},
-		{"an excused look declares nobody", join(every(1, 15, 1), []step{{16, 1, true}, {17, 1, true}}), ""},
+		{"an excused look gives grace", join(every(1, 14, 1), []step{{at: 15, beat: 1, excused: true}}, every(16, 31, 1)), "degraded@30"},
+		{"a heartbeat outside the log starts anew", join(every(1, 14, 1), []step{{at: 15, beat: 1, heard: true}}, every(16, 31, 1)), "degraded@30"},
+		{"an excused look declares nobody", join(every(1, 15, 1), []step{{at: 16, beat: 1, excused: true}, {at: 17, beat: 1, excused: true}}), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, agent := newSilence(limits), pulse{id: "agent-1"}
 			var got []string
 			for _, st := range tt.steps {
-				agent.beat = st.beat
+				agent.beat, agent.unlogged = st.beat, st.heard
 				for _, v := range s.Look(time.Duration(st.at)*time.Second, []pulse{agent}, st.excused) {
 					word := "degraded"
 					if v.offline {

@@ -85,11 +85,12 @@ func assignmentsOf(s *fsm.State, id event.AgentID) *transport.Assignments {
 	return a
 }
 
-// pulsesOf is what the leader judges the agents' silence by.
-func pulsesOf(s *fsm.State) []pulse {
+// pulsesOf is what the leader judges the agents' silence by; heard are those whose heartbeats a full outbox did not take.
+func pulsesOf(s *fsm.State, heard map[event.AgentID]struct{}) []pulse {
 	var pulses []pulse
 	for a := range s.Agents() {
-		pulses = append(pulses, pulse{id: a.ID, beat: lastSeen(s, a.ID), degraded: a.Status == fsm.AgentDegraded, offline: a.Status == fsm.AgentOffline})
+		_, unlogged := heard[a.ID]
+		pulses = append(pulses, pulse{id: a.ID, beat: lastSeen(s, a.ID), unlogged: unlogged, degraded: a.Status == fsm.AgentDegraded, offline: a.Status == fsm.AgentOffline})
 	}
 	return pulses
 }

@@ -56,6 +56,8 @@ type verdict struct {
 	again bool // send it again …
 	safe  bool // … but only when repeating it is safe, as it may have happened
 	leave bool // … to another master
+
+	declined bool // not sent again, and it says nothing of an earlier attempt
 }
 
 // masterVerdicts is the retry table of calls to masters; kinds that are not in it are final.
@@ -64,6 +66,7 @@ var masterVerdicts = map[event.Kind]verdict{
 	event.KindNotLeader:      {again: true, leave: true},
 	event.KindTooStale:       {again: true, leave: true},
 	event.KindBusy:           {again: true},
+	event.KindFeedFull:       {declined: true},
 	event.KindUnknownOutcome: {again: true, safe: true, leave: true},
 	event.KindDeadline:       {again: true, safe: true, leave: true},
 }
@@ -76,7 +79,7 @@ func (m *Masters) Call(ctx context.Context, req any) (any, error) {
 	var wait Backoff
 	var maybe *event.Error // of an attempt that may have taken effect
 	final := func(e *event.Error) error {
-		if v := masterVerdicts[e.Kind]; maybe == nil || !v.again || v.safe {
+		if v := masterVerdicts[e.Kind]; maybe == nil || !v.again && !v.declined || v.safe {
 			return e
 		}
 		return &event.Error{Kind: event.KindUnknownOutcome, Op: maybe.Op, Message: fmt.Sprintf("%s; then: %s", maybe.Message, e.Error())}

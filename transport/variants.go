@@ -100,6 +100,7 @@ var variants = newVariantTable([]entry{
 	{TakeSnapshot{}, again}, {TakeSnapshotOk{}, 0},
 	{IsMember{}, read}, {IsMemberOk{}, 0},
 	{StateDigests{}, read}, {StateDigestsOk{}, 0},
+	{GetFeed{}, read}, {FeedStatus{}, 0},
 })
 
 type variantTable struct {

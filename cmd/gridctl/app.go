@@ -55,7 +55,7 @@ func newApp(out *printer) *cli.App {
 		Commands: []*cli.Command{
 			dev.Command(), statusCommand(out), agentsCommand(out), nodesCommand(out), shardsCommand(out), raftCommand(out), snapshotCommand(out),
 			importCommand(out), getCommand(out), putCommand(out), linkCommand(out), neighborsCommand(out), pathCommand(out), queryCommand(out),
-			eventsCommand(out),
+			eventsCommand(out), feedCommand(out),
 		},
 		OnUsageError:   onUsageError,
 		ExitErrHandler: func(*cli.Context, error) {},
@@ -126,7 +126,7 @@ func kindStatus(k event.Kind) int {
 		return exitNotFound
 	case event.KindNotLeader, event.KindUnavailable, event.KindTooStale, event.KindDeadline, event.KindUnknownOutcome:
 		return exitUnreachable
-	case event.KindRefused, event.KindBusy:
+	case event.KindRefused, event.KindBusy, event.KindFeedFull:
 		return exitRefused
 	case event.KindInvalid, event.KindTooLarge:
 		return exitUsage

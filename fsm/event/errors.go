@@ -32,6 +32,7 @@ const (
 	KindOldIncarnation Kind = "old_incarnation" // another history of the grid; fail
 	KindUnsupported    Kind = "unsupported"     // unknown variant or feature; fail
 	KindTooStale       Kind = "too_stale"       // a stale read at a replica whose state is older than asked for (AgeMillis); ask another; fail
+	KindFeedFull       Kind = "feed_full"       // the outbox is nearly full and takes only what repairs (safety S16); fail, which says nothing of an earlier request with the same id
 	KindInternal       Kind = "internal"        // a defect or a failing disk; unknown
 )
 

@@ -151,6 +151,7 @@ var edges = map[string][]struct{ target, reason string }{
 	"cmd/gridctl": {
 		{"client", "the SDK is how it talks to the grid"},
 		{"cmd/gridctl/dev", "a command of its own"},
+		{"fsm", "names of settings"},
 		{"fsm/event", "ids, events and errors"},
 		{"fsm/shardmap", "locate"},
 		{"internal/raftgroup", "entries of a stopped master's log"},

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/sutra-grid/sutra-grid/fsm"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/latchfs"
 )
@@ -190,6 +191,25 @@ func (o *Outbox) First() uint64 { return o.bounds().first }
 
 // Bytes is the size of the encoded events kept.
 func (o *Outbox) Bytes() int64 { return int64(o.bounds().bytes) }
+
+// Base is the chain value right before First; false only while the outbox is empty and its past unknown.
+func (o *Outbox) Base() (event.Chain, bool) {
+	b := o.bounds()
+	return b.base, b.baseKnown
+}
+
+// Time is when an event was recorded, unix µs; ErrTrimmed below First.
+func (o *Outbox) Time(seq uint64) (int64, error) {
+	b := o.bounds()
+	if seq < b.first {
+		return 0, fmt.Errorf("read event %d: %w: the oldest is %d", seq, ErrTrimmed, b.first)
+	}
+	e, err := b.load(o.db, seq)
+	if now := o.bounds(); err != nil && (now.gen != b.gen || now.first > seq) {
+		err = fmt.Errorf("read event %d: %w: meanwhile", seq, ErrTrimmed)
+	}
+	return e.time, err
+}
 
 // Applied is the raft index of the newest entry whose events are here.
 func (o *Outbox) Applied() uint64 { return o.bounds().applied }

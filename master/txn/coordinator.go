@@ -34,8 +34,10 @@ type Config struct {
 	View    func() *fsm.State // this master's applied state
 	// Confirmed is a state that holds everything that was decided before the call.
 	Confirmed func(ctx context.Context) (*fsm.State, error)
-	Shards    Shards
-	Log       *slog.Logger // nil: slog.Default()
+	// Admit tells whether a transaction may begin: the decision of one that may not would be refused. nil: each may.
+	Admit  func(body event.Body, id event.RequestID) *event.Error
+	Shards Shards
+	Log    *slog.Logger // nil: slog.Default()
 
 	Limits Limits
 	Point  func(fault.Label) // called before and after each step of the protocol; nil: fault.Point
@@ -171,6 +173,11 @@ func (c *Coordinator) run(ctx context.Context, w *work) (*transport.TxnOk, error
 	if len(halves) == 1 {
 		return c.single(ctx, w)
 	}
+	if c.cfg.Admit != nil {
+		if err := c.cfg.Admit(event.TxnCommitted{TxnID: w.id}, w.id); err != nil {
+			return nil, err
+		}
+	}
 	return c.multi(ctx, w)
 }
 
@@ -284,7 +291,7 @@ func aborted(w *work, reason error, because string) *event.Error {
 	var cause *event.Error
 	if errors.As(reason, &cause) {
 		switch cause.Kind {
-		case event.KindPrecondition, event.KindInvalid, event.KindTooLarge, event.KindUnsupported, event.KindFromTheFuture:
+		case event.KindPrecondition, event.KindInvalid, event.KindTooLarge, event.KindUnsupported, event.KindFromTheFuture, event.KindFeedFull:
 			e.Kind, e.OpNumber = cause.Kind, cause.OpNumber
 		}
 	}

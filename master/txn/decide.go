@@ -133,6 +133,9 @@ func (c *Coordinator) propose(ctx context.Context, w *work, body event.Body) (an
 		if malformed(err) {
 			return answer, sent, err
 		}
+		if full := new(event.Error); errors.As(err, &full) && full.Kind == event.KindFeedFull {
+			return fsm.Answer{Err: full}, sent, nil // like a refusal that may become an acceptance: an event makes it final
+		}
 		sent = sent || !surelyNot(err)
 		if backoff.Wait(ctx, 0) != nil {
 			return answer, sent, unknownOutcome(w, fmt.Sprintf("no answer to %s: %v", command.Type, err))
