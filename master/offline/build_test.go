@@ -116,9 +116,11 @@ func newDirectory(t *testing.T, path, id string, trailing uint64) *directory {
 	go func() { served <- host.Serve(context.Background()) }()
 	d.undo = append(d.undo, func() error { return errors.Join(host.Close(), <-served) })
 	lead := make(chan struct{}, 1)
+	timeouts := raftgroup.LANMasters()
+	timeouts.Election = time.Minute // or a slow disk makes the only voter stand a second time, and two directories differ in their terms
 	d.group, err = raftgroup.Open(raftgroup.Config{
 		GroupID: disk.GroupID, LocalID: self, Dir: dir.Path(disk.RaftDir), Host: host, Network: network,
-		Addresses: func(event.ReplicaID) (string, error) { return "a:7000", nil }, Timeouts: raftgroup.LANMasters(), FSM: d.replica,
+		Addresses: func(event.ReplicaID) (string, error) { return "a:7000", nil }, Timeouts: timeouts, FSM: d.replica,
 		SnapshotThreshold: 1 << 20, TrailingLogs: trailing, SegmentBytes: 16 << 10, Log: log,
 		Fatal: func(err error) { t.Errorf("fatal: %v", errors.Join(err, d.replica.err)) },
 		Now:   func() time.Time { return time.UnixMicro(d.now) },
