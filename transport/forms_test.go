@@ -1,0 +1,128 @@
+package transport
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sutra-grid/sutra-grid/internal/pack"
+)
+
+// sent is one field as a client may send it: a number in another width or kind than ours, a struct in its other form.
+type sent struct {
+	name     string
+	raw      []byte
+	optional bool
+}
+
+func text(s string) []byte { return pack.AppendString(nil, s) }
+func whole(n int64) []byte { return pack.AppendInt(nil, n) }
+func texts(list ...string) []byte {
+	b := pack.AppendArrayHeader(nil, len(list))
+	for _, s := range list {
+		b = pack.AppendString(b, s)
+	}
+	return b
+}
+func list(items ...[]byte) []byte {
+	b := pack.AppendArrayHeader(nil, len(items))
+	for _, item := range items {
+		b = append(b, item...)
+	}
+	return b
+}
+
+// double is a float64, which clients send for every number.
+func double(f float64) []byte { return pack.AppendFloat64(nil, f) }
+
+// TestFormsOfEveryRequest reads every request of the storage protocol with fields as a map, as an array, with fields of a newer
+// client, and without what is optional; integers as floats and floats as integers.
+func TestFormsOfEveryRequest(t *testing.T) {
+	three, one, two := uint32(3), 1.0, 2.5
+	metadata := list(append(pack.AppendMapHeader(nil, 1), append(text("k"), text("v")...)...), texts("t"))
+	for _, tt := range []struct {
+		want, least any
+		fields      []sent
+	}{
+		{&LearnConcept{"a", "c", []float32{1, 0.5}, 1, 0.5, &Metadata{map[string]string{"k": "v"}, []string{"t"}}}, &LearnConcept{"a", "c", []float32{1, 0.5}, 1, 0.5, nil},
+			[]sent{{"concept_id", text("a"), false}, {"content", text("c"), false}, {"embedding", list(whole(1), double(0.5)), false}, {"strength", whole(1), false},
+				{"confidence", double(0.5), false}, {"metadata", metadata, true}}},
+		{&LearnAssociation{"a", "b", 3, 1}, nil, []sent{{"source_id", text("a"), false}, {"target_id", text("b"), false}, {"assoc_type", double(3), false}, {"confidence", whole(1), false}}},
+		{&QueryConcept{"a"}, nil, []sent{{"concept_id", text("a"), false}}},
+		{&GetNeighbors{"a"}, nil, []sent{{"concept_id", text("a"), false}}},
+		{&FindPath{"a", "b", 3}, nil, []sent{{"start_id", text("a"), false}, {"end_id", text("b"), false}, {"max_depth", double(3), false}}},
+		{&GetAssociation{"a", "b"}, nil, []sent{{"source_id", text("a"), false}, {"target_id", text("b"), false}}},
+		{&Neighbors{"a", "out", &three, 3, "x"}, &Neighbors{ConceptID: "a", Direction: "out"}, []sent{{"concept_id", text("a"), false}, {"direction", text("out"), false},
+			{"type", double(3), true}, {"limit", double(3), true}, {"cursor", text("x"), true}}},
+		{&DeleteConcept{"a"}, nil, []sent{{"concept_id", text("a"), false}}},
+		{&DeleteAssociation{"a", "b", &three}, &DeleteAssociation{SourceID: "a", TargetID: "b"}, []sent{{"source_id", text("a"), false}, {"target_id", text("b"), false},
+			{"assoc_type", double(3), true}}},
+		{&QueryByMetadata{map[string]string{"k": "v"}, []string{"t"}, &one, &two, "desc", 3, "x"}, &QueryByMetadata{}, []sent{
+			{"attributes", append(pack.AppendMapHeader(nil, 1), append(text("k"), text("v")...)...), true}, {"tags", texts("t"), true}, {"from", whole(1), true},
+			{"to", double(2.5), true}, {"order", text("desc"), true}, {"limit", double(3), true}, {"cursor", text("x"), true}}},
+		{&Scan{"p", 3, "x"}, &Scan{}, []sent{{"prefix", text("p"), true}, {"limit", double(3), true}, {"cursor", text("x"), true}}},
+	} {
+		if tt.least == nil {
+			tt.least = tt.want
+		}
+		name := VariantName(tt.want)
+		for form, c := range map[string]struct {
+			body []byte
+			want any
+		}{
+			"map":                 {asMap(tt.fields, true), tt.want},
+			"array":               {asArray(tt.fields, true), tt.want},
+			"map, more fields":    {asMap(append([]sent{{name: "of_tomorrow", raw: texts("x")}}, tt.fields...), true), tt.want},
+			"array, more fields":  {asArray(append(tt.fields[:len(tt.fields):len(tt.fields)], sent{name: "of_tomorrow", raw: texts("x")}), true), tt.want},
+			"map, fewer fields":   {asMap(tt.fields, false), tt.least},
+			"array, fewer fields": {asArray(tt.fields, false), tt.least},
+		} {
+			got, err := DecodeMessage(append(append(pack.AppendMapHeader(nil, 1), text(name)...), c.body...))
+			if d := cmp.Diff(c.want, got); err != nil || d != "" {
+				t.Errorf("%s as a %s: %v\n%s", name, form, err, d)
+			}
+		}
+		missesRequired(t, name, tt.fields)
+	}
+}
+
+// missesRequired leaves out one required field after the other.
+func missesRequired(t *testing.T, name string, fields []sent) {
+	t.Helper()
+	for i, f := range fields {
+		if f.optional {
+			continue
+		}
+		rest := append(append([]sent{}, fields[:i]...), fields[i+1:]...)
+		if got, err := DecodeMessage(append(append(pack.AppendMapHeader(nil, 1), text(name)...), asMap(rest, true)...)); err == nil {
+			t.Errorf("%s without %s is read as %+v", name, f.name, got)
+		}
+	}
+}
+
+func chosen(fields []sent, optional bool) (some []sent) {
+	for _, f := range fields {
+		if optional || !f.optional {
+			some = append(some, f)
+		}
+	}
+	return some
+}
+
+func asMap(fields []sent, optional bool) []byte {
+	fields = chosen(fields, optional)
+	b := pack.AppendMapHeader(nil, len(fields))
+	for _, f := range fields {
+		b = append(pack.AppendString(b, f.name), f.raw...)
+	}
+	return b
+}
+
+func asArray(fields []sent, optional bool) []byte {
+	fields = chosen(fields, optional)
+	b := pack.AppendArrayHeader(nil, len(fields))
+	for _, f := range fields {
+		b = append(b, f.raw...)
+	}
+	return b
+}
