@@ -447,6 +447,7 @@ func TestSlowWatchers(t *testing.T) {
 		if took := time.Since(began); took != 0 { // of virtual time: nobody waited for anybody
 			t.Errorf("held up for %s", took)
 		}
+		synctest.Wait() // the one that reads has left
 		if n := r.stats.watches.now[streamEvents].Load(); n != watchers {
 			t.Errorf("%d of %d slow watchers are there", n, watchers)
 		}
