@@ -72,6 +72,8 @@ type RaftConfig struct {
 	SnapshotThreshold uint64 // entries between snapshots
 	TrailingLogs      uint64 // entries kept behind a snapshot
 	SegmentBytes      int    // of the log
+
+	LogStore raftgroup.LogStore // of a directory that is made now; one that exists must agree. "": wal, or what the directory has
 }
 
 // DefaultConfig is a master of a three-replica grid in one data centre, short of its identity, directory and peers.
@@ -123,6 +125,8 @@ func (c *Config) Validate() error {
 		_, _, err := net.SplitHostPort(c.EventSink)
 		check(err == nil, "event-sink: %q; want host:port", c.EventSink)
 	}
+	err := c.Raft.LogStore.Known()
+	check(err == nil, "log-store: %w", err)
 	check(c.Network != nil, "network: none")
 	check(c.Log != nil, "log: none")
 	return errors.Join(append(faults, c.Limits.validate()...)...)

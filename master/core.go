@@ -147,7 +147,7 @@ func (c *core) openGroup(in surroundings, lead *leader) error {
 		Host: host, Network: c.cfg.Network, TLS: c.cfg.ClientTLS, Addresses: c.raftAddress,
 		Timeouts: c.cfg.Raft.Timeouts, FSM: c.cfg.machine(c.replica), Lead: lead.Run, Level: c.level,
 		SnapshotThreshold: c.cfg.Raft.SnapshotThreshold, TrailingLogs: c.cfg.Raft.TrailingLogs, SegmentBytes: c.cfg.Raft.SegmentBytes,
-		Fatal: in.fatal, Log: c.cfg.Log, Now: lead.clock.Now,
+		LogStore: c.cfg.Raft.LogStore, Fatal: in.fatal, Log: c.cfg.Log, Now: lead.clock.Now,
 	})
 	if err != nil {
 		return err

@@ -112,7 +112,8 @@ func (m *Master) buildStores(dir *datadir.Dir) func(Founding) error {
 			return err
 		}
 		if !made {
-			err := raftgroup.Create(dir.Path(disk.RaftDir), raftgroup.CreateConfig{GroupID: disk.GroupID, LocalID: f.Replica, Voters: f.Servers, Join: f.Join, SegmentBytes: m.cfg.Raft.SegmentBytes})
+			err := raftgroup.Create(dir.Path(disk.RaftDir), raftgroup.CreateConfig{GroupID: disk.GroupID, LocalID: f.Replica, Voters: f.Servers, Join: f.Join,
+				LogStore: m.cfg.Raft.LogStore, SegmentBytes: m.cfg.Raft.SegmentBytes})
 			if err != nil {
 				return fmt.Errorf("make the raft stores: %w", err)
 			}

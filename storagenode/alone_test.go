@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/datadir"
+	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -154,6 +156,41 @@ func TestAlone(t *testing.T) {
 	}
 	if got := must[transport.QueryConceptOk](t)(call(&transport.QueryConcept{ConceptID: "v"})); got.Metadata == nil || got.Metadata.Attributes["k"] != "v" {
 		t.Errorf("concept after a restart %+v", got)
+	}
+}
+
+// TestLogStores: a replica keeps the log it was made with, whatever is asked for later.
+func TestLogStores(t *testing.T) {
+	for made, asked := range map[raftgroup.LogStore]raftgroup.LogStore{raftgroup.BoltDB: raftgroup.WAL, "": raftgroup.BoltDB} {
+		network := transport.NewMemory()
+		pool := transport.NewPool(transport.PoolConfig{Network: network})
+		defer pool.Close()
+		cfg := aloneConfig(t, network, t.TempDir())
+		for i, kind := range []raftgroup.LogStore{made, asked, ""} {
+			cfg.Groups.LogStore = kind
+			n, err := Open(cfg)
+			if err != nil {
+				t.Fatalf("made with %q, start %d with %q: %v", made, i, kind, err)
+			}
+			call := func(q any) (any, error) {
+				ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+				defer cancel()
+				return pool.Call(ctx, n.Addr(), q)
+			}
+			must[transport.LearnConceptOk](t)(call(concept(fmt.Sprintf("c%d", i))))
+			if stats := must[transport.StatsOk](t)(call(&transport.GetStats{})); stats.Concepts != uint64(i+1) {
+				t.Errorf("made with %q, start %d with %q: %d concepts", made, i, kind, stats.Concepts)
+			}
+			if err := n.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dir := filepath.Join(cfg.Data, shardsDir, string(aloneShard), raftDir)
+		for path, want := range map[string]bool{"log.db": made == raftgroup.BoltDB, "wal": made != raftgroup.BoltDB} {
+			if there, err := datadir.Exists(filepath.Join(dir, path)); err != nil || there != want {
+				t.Errorf("made with %q: %s is there: %v, %v", made, path, there, err)
+			}
+		}
 	}
 }
 

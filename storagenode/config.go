@@ -61,6 +61,8 @@ type Groups struct {
 	SnapshotThreshold uint64 // entries between snapshots
 	TrailingLogs      uint64 // entries kept behind a snapshot, so that a follower that was away needs no snapshot
 	SegmentBytes      int    // the log's segment size
+
+	LogStore raftgroup.LogStore // of replicas that are made from now on, "" is wal; the others keep theirs
 }
 
 // DefaultConfig is for a data centre. Data, Listen and, in a grid, Grid are the caller's.
@@ -99,6 +101,8 @@ func (c *Config) Validate() error {
 	check(c.Listen != "", "no address to listen on")
 	check(c.Dimension >= 1 && c.Dimension <= transport.MaxDimension, "dimension %d: must be 1 to %d", c.Dimension, transport.MaxDimension)
 	check(c.CacheBytes >= 1<<20, "cache of %d bytes: must be at least 1 MiB", c.CacheBytes)
+	err := c.Groups.LogStore.Known()
+	check(err == nil, "%w", err)
 	check(c.Network != nil, "no network")
 	if c.Embedding.URL != "" {
 		err := c.Embedding.Validate()

@@ -181,7 +181,7 @@ func (n *Node) buildReplica(dir string, a assignment) error {
 		return err
 	}
 	err = raftgroup.Create(filepath.Join(dir, raftDir), raftgroup.CreateConfig{
-		GroupID: string(a.shard), LocalID: a.replica, Voters: a.voters, SegmentBytes: n.cfg.Groups.SegmentBytes,
+		GroupID: string(a.shard), LocalID: a.replica, Voters: a.voters, LogStore: n.cfg.Groups.LogStore, SegmentBytes: n.cfg.Groups.SegmentBytes,
 	})
 	if err == nil {
 		err = n.buildEngine(filepath.Join(dir, engineDir), a.shard)

@@ -15,6 +15,7 @@ import (
 	"github.com/sutra-grid/sutra-grid/agent"
 	"github.com/sutra-grid/sutra-grid/agent/platform/process"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 )
 
 // holdCommand is the hidden command with which the agent starts nodes: see process.Hold.
@@ -65,6 +66,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "node-ports", Value: "50053", EnvVars: []string{"GRID_NODE_PORTS"}, Usage: "where nodes listen: FROM-TO, or FROM for 100 ports"},
 		&cli.UintFlag{Name: "max-storage-nodes", Value: uint(d.MaxStorageNodes), EnvVars: []string{"GRID_MAX_STORAGE_NODES"}, Usage: "how many nodes the masters may assign; 0: none"},
 		&cli.StringFlag{Name: "gridnode", EnvVars: []string{"GRID_GRIDNODE"}, Usage: "the storage node's program (default: gridnode beside this one)"},
+		&cli.StringFlag{Name: "log-store", EnvVars: []string{"GRID_LOG_STORE"}, Usage: "what replicas that its nodes make from now on keep their log in: wal or boltdb (default: wal)"},
 		&cli.StringFlag{Name: "zone", EnvVars: []string{"GRID_ZONE"}, Usage: "the failure zone of this machine"},
 		&cli.StringSliceFlag{Name: "label", EnvVars: []string{"GRID_LABEL"}, Usage: "NAME=VALUE, kept in the agent's record; may be repeated"},
 		&cli.BoolFlag{Name: "stop-nodes-on-exit", EnvVars: []string{"GRID_STOP_NODES_ON_EXIT"}, Usage: "end the nodes with the agent (default: they go on, and the next run adopts them)"},
@@ -109,6 +111,12 @@ func config(c *cli.Context, stderr io.Writer) (agent.Config, error) {
 	cfg.Platform = process.New(self, holdCommand)
 	if cfg.GridNode = c.String("gridnode"); cfg.GridNode == "" {
 		cfg.GridNode = filepath.Join(filepath.Dir(self), "gridnode")
+	}
+	if kind := raftgroup.LogStore(c.String("log-store")); kind != "" {
+		if err := kind.Known(); err != nil {
+			return cfg, fmt.Errorf("--log-store: %w", err)
+		}
+		cfg.NodeArgs = append(cfg.NodeArgs, "--log-store", string(kind))
 	}
 	if cfg.NodePorts, err = agent.ParsePortRange(c.String("node-ports")); err != nil {
 		return cfg, fmt.Errorf("--node-ports: %w", err)

@@ -78,6 +78,7 @@ func TestStartAndFailures(t *testing.T) {
 		{"bad peers", []string{"--id", "m1", "--data", other, "--peers", "m1=h"}, exitUsage, `gridmaster: peer "m1=h"`},
 		{"nothing given", nil, exitUsage, "gridmaster: peers: 0 masters listed"},
 		{"too many shards", []string{"--id", "m1", "--data", other, "--peers", peers, "--shards", "4294967297"}, exitUsage, "gridmaster: shards:"},
+		{"unknown log store", []string{"--id", "m1", "--data", other, "--peers", peers, "--log-store", "tape"}, exitUsage, `gridmaster: log-store: log store "tape"; want wal or boltdb`},
 		{"argument", []string{"--id", "m1", "now"}, exitUsage, `gridmaster: unexpected argument "now"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -94,6 +95,10 @@ func TestStartAndFailures(t *testing.T) {
 	stop()
 	if got := <-ended; !strings.HasPrefix(got, "0 ") {
 		t.Errorf("stopped with status %s", got)
+	}
+	status, stderr := gridmaster(t.Context(), "--id", "m1", "--data", dir, "--peers", peers, "--log-store", "boltdb")
+	if want := "the log is kept in wal, not in boltdb"; status != exitFailed || !strings.Contains(lastLine(stderr), want) {
+		t.Errorf("status %d, %q; want %d, %q", status, lastLine(stderr), exitFailed, want)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/storagenode"
 )
 
@@ -96,6 +97,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "embedding-endpoint", EnvVars: []string{"GRID_EMBEDDING_ENDPOINT"}, Usage: "`URL` of an OpenAI-compatible embeddings service; without it the built-in embedder"},
 		&cli.StringFlag{Name: "embedding-model", EnvVars: []string{"GRID_EMBEDDING_MODEL"}, Usage: "the service's `MODEL`"},
 		&cli.DurationFlag{Name: "embedding-timeout", EnvVars: []string{"GRID_EMBEDDING_TIMEOUT"}, Value: storagenode.DefaultConfig().Embedding.Timeout, Usage: "for one answer of the service, retries included"},
+		&cli.StringFlag{Name: "log-store", EnvVars: []string{"GRID_LOG_STORE"}, Usage: "what replicas made from now on keep their log in: wal or boltdb; the others keep theirs (default: wal)"},
 		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "debug, info, warn or error"},
 	}
 }
@@ -111,6 +113,7 @@ func configOf(c *cli.Context, e env) (storagenode.Config, error) {
 	}
 	cfg.Dimension = uint32(min(c.Uint("dimension"), math.MaxUint32)) // Validate has the bound
 	cfg.Embedding.URL, cfg.Embedding.Model, cfg.Embedding.Timeout = c.String("embedding-endpoint"), c.String("embedding-model"), c.Duration("embedding-timeout")
+	cfg.Groups.LogStore = raftgroup.LogStore(c.String("log-store"))
 	cfg.Embedding.APIKey = e.getenv(apiKeyVariable)
 	if cfg.Embedding.URL == "" && c.IsSet("embedding-model") {
 		return cfg, errors.New("--embedding-model needs --embedding-endpoint")

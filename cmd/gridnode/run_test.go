@@ -49,6 +49,7 @@ func TestRefusedStartsSayWhyInOneLine(t *testing.T) {
 		{"half a grid", []string{"--data", dir + "/d", "--listen", ":0", "--node-id", "node-1"}, exitUsage, "no grid id"},
 		{"events in a grid", append([]string{"--data", dir + "/e", "--listen", ":0", "--events"}, grid...), exitUsage, "event storage"},
 		{"dimension", []string{"--data", dir + "/f", "--listen", ":0", "--dimension", "4096"}, exitUsage, "dimension 4096"},
+		{"log store", []string{"--data", dir + "/h", "--listen", ":0", "--log-store", "tape"}, exitUsage, `log store "tape"; want wal or boltdb`},
 		{"log level", []string{"--data", dir + "/g", "--listen", ":0", "--log-level", "loud"}, exitUsage, "loud"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -145,9 +145,9 @@ var edges = map[string][]struct{ target, reason string }{
 		{"master/txn", "the coordinator"},
 		{"transport", "the server"},
 	},
-	"cmd/gridmaster": {{"master", "what it runs"}, {"fsm/event", "ids"}},
-	"cmd/gridagent":  {{"agent/platform/process", "the adapter it chooses"}, {"agent", "what it runs"}, {"fsm/event", "ids"}},
-	"cmd/gridnode":   {{"storagenode", "what it runs"}, {"fsm/event", "ids"}},
+	"cmd/gridmaster": {{"master", "what it runs"}, {"fsm/event", "ids"}, {"internal/raftgroup", "names of log stores"}},
+	"cmd/gridagent":  {{"agent/platform/process", "the adapter it chooses"}, {"agent", "what it runs"}, {"fsm/event", "ids"}, {"internal/raftgroup", "names of log stores"}},
+	"cmd/gridnode":   {{"storagenode", "what it runs"}, {"fsm/event", "ids"}, {"internal/raftgroup", "names of log stores"}},
 	"cmd/gridctl": {
 		{"client", "the SDK is how it talks to the grid"},
 		{"cmd/gridctl/dev", "a command of its own"},

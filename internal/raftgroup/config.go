@@ -115,12 +115,12 @@ const (
 	BoltDB LogStore = "boltdb" // hashicorp/raft-boltdb
 )
 
-// known refuses what is not a log store.
-func (k LogStore) known() error {
+// Known refuses what is not a log store. "" is no choice, which is right everywhere.
+func (k LogStore) Known() error {
 	if k == "" || k == WAL || k == BoltDB {
 		return nil
 	}
-	return fmt.Errorf("LogStore is %q, want %q or %q", k, WAL, BoltDB)
+	return fmt.Errorf("log store %q; want %s or %s", string(k), WAL, BoltDB)
 }
 
 // orWAL is the default.
@@ -156,7 +156,7 @@ type Config struct {
 
 	SnapshotThreshold uint64   // take a snapshot after so many entries
 	TrailingLogs      uint64   // keep so many entries behind a snapshot, for followers that are a little late
-	LogStore          LogStore // what the log is kept in, as in CreateConfig; "" is WAL
+	LogStore          LogStore // what the log must be kept in; "" is whatever Dir has it in, since Create decides
 	SegmentBytes      int      // size of the log's files; 0 is 64 MiB, right for masters; shards, being many, want 16 MiB
 
 	// Fatal is told, once, why this replica cannot go on: a store that failed or hung, a damaged entry or snapshot, an FSM
@@ -191,7 +191,7 @@ func (c *Config) validate() error {
 	refuse(c.TrailingLogs <= maxOutstanding, "TrailingLogs is %d, want more than the %d entries a deposed leader may hold uncommitted, or it may install snapshots for ever",
 		c.TrailingLogs, maxOutstanding)
 	refuse(c.SegmentBytes < 0, "SegmentBytes is %d, want at least 0", c.SegmentBytes)
-	if err := c.LogStore.known(); err != nil {
+	if err := c.LogStore.Known(); err != nil {
 		errs = append(errs, err)
 	}
 	t := c.Timeouts
@@ -209,7 +209,6 @@ func (c *Config) validate() error {
 
 // withDefaults fills in the optional functions.
 func (c Config) withDefaults() Config {
-	c.LogStore = c.LogStore.orWAL()
 	if c.under.stalled == 0 {
 		c.under.stalled = stalledAfter
 	}

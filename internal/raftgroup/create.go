@@ -20,13 +20,13 @@ type CreateConfig struct {
 	LocalID      event.ReplicaID
 	Voters       []event.ReplicaID // the same list on all of them; it holds LocalID
 	Join         bool              // the group exists and its leader will add this replica; Voters is empty
-	LogStore     LogStore          // as in Config; it stays so for ever
+	LogStore     LogStore          // what the log is kept in, for ever; "" is WAL
 	SegmentBytes int               // as in Config
 }
 
 func (c CreateConfig) validate() error {
 	var errs []error
-	if err := c.LogStore.known(); err != nil {
+	if err := c.LogStore.Known(); err != nil {
 		errs = append(errs, err)
 	}
 	if c.GroupID == "" {

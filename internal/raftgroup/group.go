@@ -70,11 +70,12 @@ func open(c Config) (_ *Group, err error) {
 	if err := mustExist(c.Dir, kind); err != nil {
 		return nil, err
 	}
-	if kind != c.LogStore {
-		return nil, fmt.Errorf("the log is kept in %s, not in %s: that is decided when the replica is made (--log-store)", kind, c.LogStore)
+	if c.LogStore != "" && c.LogStore != kind {
+		return nil, fmt.Errorf("the log is kept in %s, not in %s: that was decided when the replica was made; give --log-store=%s, or none, or replace the replica by a new one",
+			kind, c.LogStore, kind)
 	}
 	g := newGroup(c)
-	g.stores, err = openStores(c.Dir, storeConfig{group: c.GroupID, segmentBytes: c.SegmentBytes, latch: g.latch, log: newRaftLog(c.Log), kind: c.LogStore, under: c.under})
+	g.stores, err = openStores(c.Dir, storeConfig{group: c.GroupID, segmentBytes: c.SegmentBytes, latch: g.latch, log: newRaftLog(c.Log), kind: kind, under: c.under})
 	if err != nil {
 		return nil, err
 	}

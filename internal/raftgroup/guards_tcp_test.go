@@ -356,9 +356,16 @@ func TestBoltDBLogStore(t *testing.T) {
 		t.Errorf("there is another log too: %v", err)
 	}
 	f.stop()
-	f.tune = nil
+	f.tune = func(cfg *Config) { cfg.LogStore = WAL }
 	if err := f.tryStart(); err == nil || !strings.Contains(err.Error(), "kept in boltdb, not in wal") {
 		t.Fatalf("opened as wal: %v", err)
+	}
+	f.tune = nil // as the directory says
+	f.start()
+	f.wait(l.must("again").Index)
+	f.wantLines(append(want, "y", "z", "again")...)
+	if _, err := os.Stat(filepath.Join(f.dir, walDir)); !os.IsNotExist(err) {
+		t.Errorf("there is another log too: %v", err)
 	}
 	other := newCluster(t, transport.TCP(), 1)
 	w := other.nodes[0]
@@ -367,7 +374,7 @@ func TestBoltDBLogStore(t *testing.T) {
 		t.Fatalf("opened as boltdb: %v", err)
 	}
 	w.tune = func(cfg *Config) { cfg.LogStore = "tape" }
-	if err := w.tryStart(); err == nil || !strings.Contains(err.Error(), `LogStore is "tape"`) {
+	if err := w.tryStart(); err == nil || !strings.Contains(err.Error(), `log store "tape"`) {
 		t.Fatalf("opened as tape: %v", err)
 	}
 }
