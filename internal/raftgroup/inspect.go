@@ -29,6 +29,8 @@ const stableBucket = "conf"
 type Inspection struct {
 	dir, group string
 	segments   []types.SegmentInfo // by base index
+	bolt       string              // the log's file, if it is kept in boltdb
+	first      uint64              // of that
 }
 
 // Inspect looks into the directory that Create made for a replica of group. A replica that runs holds the stable store, and
@@ -38,15 +40,16 @@ func Inspect(dir, group string) (*Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	if kind != WAL {
-		return nil, fmt.Errorf("the log in %s is kept in %s; only one kept in %s can be read offline", dir, kind, WAL)
-	}
 	if err := mustExist(dir, kind); err != nil {
 		return nil, err
 	}
 	i := &Inspection{dir: dir, group: group}
 	if _, err := i.Vote(); err != nil {
 		return nil, err
+	}
+	if kind == BoltDB {
+		i.bolt = filepath.Join(dir, boltFile)
+		return i, withBoltLog(i.bolt, group, func(l *boltLog) { i.first = l.first() })
 	}
 	i.segments, err = readSegments(filepath.Join(dir, walDir, metadb.FileName))
 	return i, err
@@ -85,7 +88,7 @@ func (i *Inspection) Vote() (v Vote, err error) {
 // First is the first entry of the log; 0: it is empty.
 func (i *Inspection) First() uint64 {
 	if len(i.segments) == 0 {
-		return 0
+		return i.first
 	}
 	return i.segments[0].MinIndex
 }
@@ -95,6 +98,13 @@ func (i *Inspection) First() uint64 {
 // entry.
 func (i *Inspection) Log(first, last uint64) iter.Seq[LogEntry] {
 	return func(yield func(LogEntry) bool) {
+		if i.bolt != "" {
+			err := withBoltLog(i.bolt, i.group, func(l *boltLog) { l.entries(first, last, yield) })
+			if err != nil {
+				yield(LogEntry{Index: max(first, i.first), File: i.bolt, Damage: err})
+			}
+			return
+		}
 		w := logWalk{group: i.group, from: first, to: last, yield: yield}
 		for n, info := range i.segments {
 			if info.MaxIndex != 0 && info.MaxIndex < first {

@@ -88,9 +88,9 @@ func (d *logDecoder) bytes() []byte {
 	return out
 }
 
-// inspectLog decodes and checks a stored entry.
-func inspectLog(group string, b []byte) LogEntry {
-	l, err := decodeLog(b)
+// inspectLog decodes, as its log store does, and checks a stored entry.
+func inspectLog(group string, b []byte, decode func([]byte) (raft.Log, error)) LogEntry {
+	l, err := decode(b)
 	if err != nil {
 		return LogEntry{Damage: err}
 	}

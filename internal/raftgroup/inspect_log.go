@@ -149,7 +149,7 @@ func (l *logFile) entry(f frame) LogEntry {
 	if _, err := l.f.ReadAt(b, f.offset+frameHeader); err != nil {
 		e.Damage = err
 	} else {
-		e = inspectLog(l.group, b)
+		e = inspectLog(l.group, b, decodeLog)
 	}
 	e.File, e.Offset, e.Size = l.path, f.offset, int(f.value)
 	return e

@@ -317,7 +317,7 @@ func FuzzDecodeLog(f *testing.F) {
 			!bytes.Equal(ours.Data, theirs.Data) || !bytes.Equal(ours.Extensions, theirs.Extensions) {
 			t.Fatalf("%+v, the log store reads %+v", ours, theirs)
 		}
-		inspectLog(testGroup, data)
+		inspectLog(testGroup, data, decodeLog)
 	})
 }
 

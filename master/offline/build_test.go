@@ -94,7 +94,7 @@ type directory struct {
 	undo    []func() error
 }
 
-func newDirectory(t *testing.T, path, id string, trailing uint64) *directory {
+func newDirectory(t *testing.T, path, id string, trailing uint64, kind ...raftgroup.LogStore) *directory {
 	t.Helper()
 	d := &directory{t: t, path: path, now: testEpoch}
 	incarnation := event.Incarnation{N: 1, Random: [8]byte{1, 2, 3, 4, 5, 6, 7, 8}}
@@ -102,7 +102,11 @@ func newDirectory(t *testing.T, path, id string, trailing uint64) *directory {
 	d.must(err)
 	d.undo = append(d.undo, dir.Close)
 	self := event.NewReplicaID(id, testStore)
-	d.must(raftgroup.Create(dir.Path(disk.RaftDir), raftgroup.CreateConfig{GroupID: disk.GroupID, LocalID: self, Voters: []event.ReplicaID{self}, SegmentBytes: 16 << 10}))
+	create := raftgroup.CreateConfig{GroupID: disk.GroupID, LocalID: self, Voters: []event.ReplicaID{self}, SegmentBytes: 16 << 10}
+	if len(kind) > 0 {
+		create.LogStore = kind[0]
+	}
+	d.must(raftgroup.Create(dir.Path(disk.RaftDir), create))
 	outbox, err := feed.OpenOutbox(dir.Path(disk.OutboxDir), feed.DefaultOutboxOptions())
 	d.must(err)
 	d.undo = append(d.undo, outbox.Close)
