@@ -30,7 +30,7 @@ check: ## format, vet, staticcheck, go.mod, import law and style measures, 5 s o
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files"; exit 1; }
 	go vet ./...
 	go vet -tags faults ./internal/fault
-	go vet -race ./fsm/shardmap
+	go vet -race ./fsm/shardmap ./storagenode/vector
 	go tool staticcheck ./...
 	go mod tidy -diff
 	go test ./internal/law

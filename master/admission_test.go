@@ -13,6 +13,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/storagenode"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -74,7 +75,10 @@ func TestFullOutbox(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a storage node")
 	}
-	c := wholeGrid(t, func(cfg *Config) { cfg.EventSink = sinkAddress })
+	c := wholeGrid(t, func(cfg *Config) {
+		cfg.EventSink = sinkAddress
+		cfg.Raft.Timeouts = raftgroup.WAN() // what is dropped is counted by each leader: none changes here unasked
+	})
 	leader, followers := c.leader()
 	via := followers[0]
 	must[transport.ProposeOk](c, via, proposeOf(t, event.SettingChanged{Key: fsm.SettingFeedQuota, Value: "1"}))
