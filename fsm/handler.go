@@ -108,6 +108,7 @@ var handlers = map[event.Type]handler{
 	event.TypeLevelRaised:        on(decideLevelRaised, evolveLevelRaised),
 
 	event.TypeFeedAcked:   on(decideFeedAcked, evolveFeedAcked),
+	event.TypeFeedRewound: since(RewindLevel, on(decideFeedRewound, evolveFeedRewound)),
 	event.TypeSinkAdded:   on(decideSinkAdded, evolveSinkAdded),
 	event.TypeSinkRemoved: on(decideSinkRemoved, evolveSinkRemoved),
 

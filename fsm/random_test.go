@@ -156,15 +156,15 @@ func (d *draw) txnBody() event.Body {
 func (d *draw) otherBody() event.Body {
 	m := pick[event.MasterID](d.t, "master", "master-1", "master-2")
 	s := d.r.m.View()
-	switch rapid.IntRange(0, 12).Draw(d.t, "other event") {
+	switch rapid.IntRange(0, 13).Draw(d.t, "other event") {
 	case 9:
-		return event.LevelRaised{To: rapid.Uint32Range(0, 3).Draw(d.t, "level")}
+		return event.LevelRaised{To: rapid.Uint32Range(0, 4).Draw(d.t, "level")}
 	case 10:
 		return d.stateChecked()
 	case 11:
 		return event.ClockSkew{MasterID: m, SkewMS: rapid.Int64Range(-3000, 3000).Draw(d.t, "skew")}
 	case 0:
-		return event.MasterJoined{MasterID: m, Suffrage: pick(d.t, "suffrage", "voter", "nonvoter"), ReplicaID: event.ReplicaID(m), Level: rapid.Uint32Range(1, 2).Draw(d.t, "supports")}
+		return event.MasterJoined{MasterID: m, Suffrage: pick(d.t, "suffrage", "voter", "nonvoter"), ReplicaID: event.ReplicaID(m), Level: rapid.Uint32Range(1, 3).Draw(d.t, "supports")}
 	case 1:
 		return event.LeaderElected{MasterID: m, Term: rapid.Uint64Range(1, 9).Draw(d.t, "term")}
 	case 2:
@@ -176,7 +176,9 @@ func (d *draw) otherBody() event.Body {
 	case 5:
 		return event.SinkRemoved{Sink: "a"}
 	case 6:
-		return event.FeedAcked{Sink: pick(d.t, "sink", "a", "b"), SinkID: "x", Through: d.position().Seq, Chain: s.Chain()}
+		return event.FeedAcked{Sink: pick(d.t, "sink", "a", "b"), SinkID: pick(d.t, "store", "x", "x", "y"), Through: d.position().Seq, Chain: s.Chain()}
+	case 13:
+		return d.feedRewound()
 	case 12:
 		at := pick(d.t, "address", "h:1", "h:2")
 		return event.ReplicaReaddressed{ShardID: event.MastersGroup, ReplicaID: event.ReplicaID(m), OldAddress: pick(d.t, "from", "", "h:1", "h:2"), Address: at, HTTP: at, Grid: at}
@@ -184,6 +186,16 @@ func (d *draw) otherBody() event.Body {
 		return event.SettingChanged{Key: SettingRequestsMax, Value: pick(d.t, "max", "16", "17", "1000")}
 	}
 	return event.AssociationTypeAdded{Name: pick(d.t, "name", "x", "y", "causal")}
+}
+
+// feedRewound is of the cursor that a sink has, or nearly.
+func (d *draw) feedRewound() event.Body {
+	cur := d.r.m.View().Cursor(pick(d.t, "sink", "a", "b"))
+	b := event.FeedRewound{Sink: cur.Sink, To: rapid.Uint64Range(0, cur.Through+1).Draw(d.t, "to"), From: cur.Through, SinkID: pick(d.t, "store", "x", "y"), Replaces: cur.SinkID}
+	if b.To > 0 {
+		b.Chain, b.Size = cur.Chain, rapid.Uint64Range(0, d.r.m.View().FeedBytes()).Draw(d.t, "size")
+	}
+	return b
 }
 
 // stateChecked is a comparison of what this replica knows of itself, or of what nobody can know.

@@ -6,6 +6,9 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
+// RewindLevel is the level from which a sink that lost data is shipped to again; below it, it is refused.
+const RewindLevel = 3
+
 const (
 	maxSinks       = 16
 	backlogStride  = 1024 // events between two backlog marks
@@ -89,6 +92,44 @@ func evolveFeedAcked(s *State, _ *event.Envelope, b event.FeedAcked) error {
 	s.trimBacklog()
 	return nil
 }
+
+// decideFeedRewound: the cursor goes back, and the store behind the sink gets an id that it never had, so what was
+// acknowledged before, and still comes, is refused. It is made for one cursor: any other refuses it.
+func decideFeedRewound(s *State, _ *event.Command, b event.FeedRewound) verdict {
+	const op = "rewind feed"
+	if s.sinks.get(b.Sink) == nil {
+		return refuse(event.KindNotFound, op, "sink %q is unknown", b.Sink)
+	}
+	cur := s.Cursor(b.Sink)
+	switch {
+	case b.SinkID == "" || len(b.SinkID) > maxID:
+		return refuse(event.KindInvalid, op, "sink %s: the id of its store is missing or too long", b.Sink)
+	case cur.SinkID == b.SinkID:
+		return verdict{value: cur.Through} // it was, and has gone on
+	case cur.SinkID == "":
+		return refuse(event.KindConflict, op, "sink %s has not acknowledged anything", b.Sink)
+	case cur.SinkID != b.Replaces || cur.Through != b.From:
+		return refuse(event.KindConflict, op, "sink %s: from %d of store %s, but the cursor is at %d of store %s", b.Sink, b.From, b.Replaces, cur.Through, cur.SinkID)
+	case b.To > b.From, b.To == b.From && b.Chain != cur.Chain, b.To == 0 && (b.Chain != event.Chain{} || b.Size != 0), b.Size > s.head.FeedBytes:
+		return refuse(event.KindInvalid, op, "sink %s: event %d, with %d bytes through it, is no place of the feed from 0 to its cursor %d", b.Sink, b.To, b.Size, b.From)
+	}
+	v := accept(b)
+	v.value = b.To
+	return v
+}
+
+// evolveFeedRewound: the bytes between To and the next mark count as not taken until the sink is past that mark again.
+func evolveFeedRewound(s *State, e *event.Envelope, b event.FeedRewound) error {
+	if s.sinks.get(b.Sink) == nil {
+		return unknown(e, "sink", b.Sink)
+	}
+	s.cursors.set(b.Sink, Cursor{Sink: b.Sink, SinkID: b.SinkID, Through: b.To, Chain: b.Chain})
+	s.mark.AckedBytes = min(s.mark.AckedBytes, b.Size)
+	return nil
+}
+
+// FeedBytes is the encoded length of all events of the feed so far.
+func (s *State) FeedBytes() uint64 { return s.head.FeedBytes }
 
 // acked is the greatest event that every sink holds; without a sink it is 0: the outbox keeps everything.
 func (s *State) acked() uint64 {

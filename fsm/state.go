@@ -11,8 +11,8 @@ import (
 )
 
 // SupportedLevel is the highest level (safety S13) of which this binary knows all rules. Level 2 brought state_checked,
-// clock_skew and replica_readdressed, and the last check into the history.
-const SupportedLevel = 2
+// clock_skew and replica_readdressed, and the last check into the history; level 3 brought feed_rewound.
+const SupportedLevel = 3
 
 // The sections of a state.
 const (

@@ -66,7 +66,7 @@ func (t Type) InFeed() bool { return t != TypeFeedAcked }
 // emitter's number: by their content (safety S5).
 func (t Type) Idempotent() bool {
 	switch t {
-	case TypeAgentHeartbeat, TypeFeedAcked, TypeMasterJoined, TypeTxnAborted, TypeTxnCompleted,
+	case TypeAgentHeartbeat, TypeFeedAcked, TypeFeedRewound, TypeMasterJoined, TypeTxnAborted, TypeTxnCompleted,
 		TypeTxnCommitted,       // under its txn id
 		TypeShardLeaderChanged: // of one term
 		return true
@@ -167,7 +167,7 @@ var catalogue = map[Type]TypeInfo{
 	TypeClockSkew:          row("clock_skew", Decision, func(e ClockSkew) string { return string(e.MasterID) }, describeClockSkew),
 
 	TypeFeedAcked:    row("feed_acked", Decision, func(FeedAcked) string { return "feed" }, describeFeedAcked),
-	TypeFeedRewound:  reserved("feed_rewound", Decision),
+	TypeFeedRewound:  row("feed_rewound", Decision, func(FeedRewound) string { return "feed" }, describeFeedRewound),
 	TypeFeedGap:      reserved("feed_gap", Decision),
 	TypeSinkAdded:    row("sink_added", Decision, func(SinkAdded) string { return "feed" }, describeSinkAdded),
 	TypeSinkRemoved:  row("sink_removed", Decision, func(SinkRemoved) string { return "feed" }, describeSinkRemoved),

@@ -57,6 +57,7 @@ var bodies = map[Type]bodyDecoder{
 	TypeLevelRaised:          decodeAs[LevelRaised],
 	TypeClockSkew:            decodeAs[ClockSkew],
 	TypeFeedAcked:            decodeAs[FeedAcked],
+	TypeFeedRewound:          decodeAs[FeedRewound],
 	TypeSinkAdded:            decodeAs[SinkAdded],
 	TypeSinkRemoved:          decodeAs[SinkRemoved],
 	TypeSettingChanged:       decodeAs[SettingChanged],

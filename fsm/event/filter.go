@@ -120,5 +120,5 @@ var entityKinds = map[Type]string{
 	TypeClusterHealthy: EntityCluster, TypeClusterDegraded: EntityCluster, TypeClusterCritical: EntityCluster, TypeShardMapCreated: EntityCluster,
 	TypeLevelRaised: EntityCluster, TypeIncarnationStarted: EntityCluster, TypeSettingChanged: EntityCluster, TypeAssociationTypeAdded: EntityCluster,
 
-	TypeFeedAcked: EntityFeed, TypeSinkAdded: EntityFeed, TypeSinkRemoved: EntityFeed,
+	TypeFeedAcked: EntityFeed, TypeFeedRewound: EntityFeed, TypeSinkAdded: EntityFeed, TypeSinkRemoved: EntityFeed,
 }

@@ -59,6 +59,7 @@ func samples() []Body {
 		ClockSkew{"master-1", -1500},
 		IncarnationStarted{"6f1d9c52-0000-4000-8000-000000000001", Incarnation{1, [8]byte{1, 2, 3, 4, 5, 6, 7, 8}}, 12, Chain{0xab, 0xcd}, "formed", 1},
 		FeedAcked{"events", "store-1", 41, Chain{1, 2}},
+		FeedRewound{"events", 12, Chain{3, 4}, 41, "store-2", "store-1", 5000},
 		SinkAdded{"events", "10.0.0.1:50052", "grid"},
 		SinkRemoved{"events"},
 		SettingChanged{"feed.quota_mb", "1024", 2},

@@ -92,7 +92,7 @@ var proofs = map[event.Type]proof{
 	event.TypeClockSkew:          {test: "master.TestALeaderWhoseClockJumps"},
 
 	event.TypeFeedAcked:    {test: "master/feed.TestLostAcknowledgement"},
-	event.TypeFeedRewound:  {notYet: "a sink that is behind its cursor is refused, not rewound"},
+	event.TypeFeedRewound:  {test: "master.TestASinkLosesItsData"},
 	event.TypeFeedGap:      {notYet: "a sink that needs trimmed events is refused, not filled up"},
 	event.TypeSinkAdded:    {test: "master.TestFoundingEvents"},
 	event.TypeSinkRemoved:  {test: "master/feed.TestSinksComeAndGo"},

@@ -183,6 +183,25 @@ func (o *Outbox) Range(from uint64, limit, maxBytes int) ([]fsm.Record, error) {
 	return out, nil
 }
 
+// Size is the encoded length of the events from one seq through another, in bytes; ErrTrimmed when the first is below First.
+func (o *Outbox) Size(from, through uint64) (size uint64, err error) {
+	b := o.bounds()
+	if from < b.first {
+		return 0, fmt.Errorf("measure events %d to %d: %w: the oldest is %d", from, through, ErrTrimmed, b.first)
+	}
+	err = b.scan(o.db, from, through, func(e entry) bool {
+		size += uint64(len(e.Bytes))
+		return true
+	})
+	if now := o.bounds(); errors.Is(err, errMissing) && (now.gen != b.gen || now.first > from) {
+		err = ErrTrimmed // meanwhile
+	}
+	if err != nil {
+		return 0, fmt.Errorf("measure events %d to %d: %w", from, through, err)
+	}
+	return size, nil
+}
+
 // Last is the seq of the newest event; First-1 when there is none.
 func (o *Outbox) Last() uint64 { return o.bounds().last }
 
@@ -196,6 +215,24 @@ func (o *Outbox) Bytes() int64 { return int64(o.bounds().bytes) }
 func (o *Outbox) Base() (event.Chain, bool) {
 	b := o.bounds()
 	return b.base, b.baseKnown
+}
+
+// chainAt is the chain value behind an event, or right before the first; ErrTrimmed below, errMissing above the last.
+func (o *Outbox) chainAt(seq uint64) (event.Chain, error) {
+	b := o.bounds()
+	switch {
+	case seq == 0:
+		return event.Chain{}, nil
+	case seq+1 < b.first || seq+1 == b.first && !b.baseKnown:
+		return event.Chain{}, fmt.Errorf("read the chain at %d: %w: the oldest event is %d", seq, ErrTrimmed, b.first)
+	case seq > b.last:
+		return event.Chain{}, fmt.Errorf("read the chain at %d: %w: the newest event is %d", seq, errMissing, b.last)
+	}
+	chain, err := b.chainAt(o.db, seq)
+	if now := o.bounds(); err != nil && (now.gen != b.gen || now.first > seq) {
+		err = fmt.Errorf("read the chain at %d: %w: meanwhile", seq, ErrTrimmed)
+	}
+	return chain, err
 }
 
 // Time is when an event was recorded, unix µs; ErrTrimmed below First.

@@ -132,8 +132,7 @@ func stored(req, reply any) error {
 // state must be equal; the state's comes first, so that two leaders that meet a new sink at once cannot leave it with
 // two: the first feed_acked with an id decides, and only a decided id is written.
 func (w *worker) identify(conn *sinkConn, gridID string, cursor fsm.Cursor) (string, error) {
-	name := "grid-feed-" + gridID
-	held, err := conn.concept(name)
+	held, err := conn.concept(idConcept(gridID))
 	if err != nil {
 		return "", err
 	}
@@ -141,11 +140,11 @@ func (w *worker) identify(conn *sinkConn, gridID string, cursor fsm.Cursor) (str
 	case held.Found && cursor.SinkID == "": // it has seen this grid before; what it holds is verified by chain
 		return held.Content, w.introduce(held.Content)
 	case held.Found && held.Content != cursor.SinkID:
-		return "", refusef("it identifies itself as %s, but %s acknowledged the feed through %d: another store answers at this address", held.Content, cursor.SinkID, cursor.Through)
+		return "", lostf("it identifies itself as %s, but %s acknowledged the feed through %d: another store answers at this address", held.Content, cursor.SinkID, cursor.Through)
 	case held.Found:
 		return cursor.SinkID, nil
 	case cursor.Through > 0:
-		return "", refusef("it acknowledged the feed through %d as %s, and now is empty: its data is lost", cursor.Through, cursor.SinkID)
+		return "", lostf("it acknowledged the feed through %d as %s, and now is empty: its data is lost", cursor.Through, cursor.SinkID)
 	}
 	id := cursor.SinkID
 	if id == "" {
@@ -154,7 +153,15 @@ func (w *worker) identify(conn *sinkConn, gridID string, cursor fsm.Cursor) (str
 			return "", err
 		}
 	}
-	return id, conn.store([]any{&transport.LearnConcept{ConceptID: name, Content: id, Strength: 1, Confidence: 1,
+	return id, conn.name(gridID, id)
+}
+
+// idConcept is the concept in which a sink holds its id.
+func idConcept(gridID string) string { return "grid-feed-" + gridID }
+
+// name writes the id of the store into it, durably.
+func (c *sinkConn) name(gridID, id string) error {
+	return c.store([]any{&transport.LearnConcept{ConceptID: idConcept(gridID), Content: id, Strength: 1, Confidence: 1,
 		Metadata: &transport.Metadata{Attributes: map[string]string{"kind": "feed", "grid_id": gridID}}}})
 }
 
@@ -177,15 +184,18 @@ func (w *worker) verify(conn *sinkConn, cursor fsm.Cursor) error {
 		if err != nil {
 			return err
 		}
-		switch held {
-		case hexChain(cursor.Chain):
-		case "":
-			return refusef("it acknowledged the feed through %d, and now has no such event: it lost data", cursor.Through)
-		default:
-			return refusef("its event %d has chain %s, the feed's has %s: it holds another history", cursor.Through, held, hexChain(cursor.Chain))
+		if held == "" {
+			return lostf("it acknowledged the feed through %d, and now has no such event: it lost data", cursor.Through)
+		}
+		if err := sameChain(cursor.Through, held, cursor.Chain); err != nil {
+			return err
 		}
 	}
-	next := cursor.Through + 1
+	return w.verifyNext(conn, cursor.Through+1)
+}
+
+// verifyNext checks that the event that is shipped next, if the sink holds it, is ours.
+func (w *worker) verifyNext(conn *sinkConn, next uint64) error {
 	held, err := chainIn(conn, next)
 	if err != nil || held == "" {
 		return err
@@ -201,10 +211,18 @@ func (w *worker) verify(conn *sinkConn, cursor fsm.Cursor) error {
 		return refusef("it holds event %d, which this grid does not have yet: it holds another history", next)
 	}
 	ours, err := chainOf(records[0].Bytes)
-	if err == nil && held != hexChain(ours) {
-		err = refusef("its event %d has chain %s, the feed's has %s: it holds another history", next, held, hexChain(ours))
+	if err != nil {
+		return err
 	}
-	return err
+	return sameChain(next, held, ours)
+}
+
+// sameChain refuses a sink whose event is not ours.
+func sameChain(seq uint64, held string, ours event.Chain) error {
+	if held == hexChain(ours) {
+		return nil
+	}
+	return refusef("its event %d has chain %s, the feed's has %s: it holds another history", seq, held, hexChain(ours))
 }
 
 // chainIn is the chain value of an event in the sink, empty when it does not have the event.

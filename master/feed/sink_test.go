@@ -198,10 +198,13 @@ type log struct {
 	refuse  func(c event.Command) error
 }
 
-func newLog(t testing.TB) *log {
+// newLog is of a grid of level 1, as an earlier version left it.
+func newLog(t testing.TB) *log { return newLogAt(t, 1) }
+
+func newLogAt(t testing.TB, level uint32) *log {
 	l := &log{t: t, outbox: openMem(t, vfs.NewMem(), 0, 0), machine: fsm.NewMachine(), changed: make(chan struct{})}
 	t.Cleanup(l.close)
-	l.must(event.IncarnationStarted{GridID: "grid", Incarnation: event.Incarnation{N: 1}, Level: 1, Reason: "test"})
+	l.must(event.IncarnationStarted{GridID: "grid", Incarnation: event.Incarnation{N: 1}, Level: level, Reason: "test"})
 	l.must(event.AgentRegistered{AgentID: "agent-1", Hostname: "h", Platform: "process", AgentEndpoint: "h:1", MaxStorageNodes: 1, Version: "1"})
 	l.must(event.SinkAdded{Sink: "events", Address: sinkAddress, Class: "grid"})
 	return l
@@ -339,7 +342,7 @@ func (l *log) checkEvent(store *sinkStore, e *event.Envelope, edges map[transpor
 	switch e.Type {
 	case event.TypeAgentRegistered:
 		attributes["entity"], attributes["agent_id"] = "agent-1", "agent-1"
-	case event.TypeSinkAdded:
+	case event.TypeSinkAdded, event.TypeFeedRewound:
 		attributes["entity"] = "feed"
 	}
 	if !maps.Equal(c.Metadata.Attributes, attributes) {

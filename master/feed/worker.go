@@ -28,6 +28,7 @@ type worker struct {
 	ctx           context.Context // of the worker's life, ended by stop
 	stop          context.CancelCauseFunc
 	ackedAt       time.Time // when the last feed_acked was accepted; zero: not in this term
+	rewoundAt     time.Time // when a feed_rewound was last proposed; zero: not in this term
 }
 
 func newWorker(ctx context.Context, s *Shipper, sink, address string) *worker {
@@ -75,23 +76,18 @@ func (w *worker) failed(err error, last string) {
 }
 
 // session is one connection to the sink: it proves that the sink is the one the state knows and is not behind its cursor,
-// then ships until something fails. A connection that breaks ends it, so nothing is ever shipped to an unproven store.
+// or rewinds the cursor, then ships until something fails. A connection that breaks ends it, so nothing is ever shipped to an unproven store.
 func (w *worker) session() (progress bool, err error) {
-	st := w.cfg.View()
-	cursor := st.Cursor(w.sink)
 	conn, err := dialSink(w.ctx, w.cfg.Pool, w.address)
 	if err != nil {
 		return false, err
 	}
 	defer conn.close()
-	id, err := w.identify(conn, st.GridID(), cursor)
+	cursor, err := w.prove(conn, w.cfg.View())
 	if err != nil {
 		return false, err
 	}
-	if err := w.verify(conn, cursor); err != nil {
-		return false, err
-	}
-	s := &stream{worker: w, conn: conn, sinkID: id, acked: cursor.Through, through: cursor.Through, chain: cursor.Chain, writer: newWriter()}
+	s := &stream{worker: w, conn: conn, sinkID: cursor.SinkID, acked: cursor.Through, through: cursor.Through, chain: cursor.Chain, writer: newWriter()}
 	w.report(w, func(st *SinkStatus) { st.State, st.Error, st.Through = SinkShipping, "", cursor.Through })
 	err = s.run()
 	return s.through > cursor.Through, err
@@ -197,14 +193,18 @@ func (s *stream) flush(records []fsm.Record) error {
 }
 
 func (w *worker) proposeAck(sinkID string, through uint64, chain event.Chain) error {
-	body := event.FeedAcked{Sink: w.sink, SinkID: sinkID, Through: through, Chain: chain}
-	answer, err := w.cfg.Propose(w.ctx, *event.NewCommand("feed", body))
-	if err == nil && answer.Err != nil {
-		err = answer.Err
-	}
-	if err != nil {
+	if err := w.propose(event.FeedAcked{Sink: w.sink, SinkID: sinkID, Through: through, Chain: chain}); err != nil {
 		return fmt.Errorf("acknowledge the feed through %d: %w", through, err)
 	}
 	w.ackedAt = time.Now()
 	return nil
+}
+
+// propose returns nil when the event is decided as proposed, or was before.
+func (w *worker) propose(body event.Body) error {
+	answer, err := w.cfg.Propose(w.ctx, *event.NewCommand("feed", body))
+	if err == nil && answer.Err != nil {
+		err = answer.Err
+	}
+	return err
 }

@@ -283,5 +283,7 @@ func goldenScript() []event.Body {
 		event.ClockSkew{MasterID: "master-1", SkewMS: 1500},
 		event.AgentRegistered{AgentID: "agent-4", Hostname: "h", Platform: "docker", MaxStorageNodes: 1, Version: "0.1.0"},
 		event.AgentUnregistered{AgentID: "agent-4", Reason: "decommissioned"},
+		event.FeedAcked{Sink: "events", SinkID: "store-0"}, // what its rewind is from
+		event.FeedRewound{Sink: "events", SinkID: "store-1", Replaces: "store-0"},
 	})
 }
