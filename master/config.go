@@ -48,9 +48,10 @@ type Config struct {
 
 // seams are what tests change.
 type seams struct {
-	fault   func(fault.Label) error // of formation; an error here stops the master as a crash would
-	wall    func() time.Time        // this machine's clock
-	foundAt uint32                  // the level of a new grid
+	fault    func(fault.Label) error // of formation; an error here stops the master as a crash would
+	wall     func() time.Time        // this machine's clock
+	supports uint32                  // the highest level of this version
+	foundAt  uint32                  // the level of a new grid
 }
 
 // Limits are the clocks of a master.
@@ -165,8 +166,11 @@ func (c Config) withDefaults() Config {
 	if c.seams.wall == nil {
 		c.seams.wall = time.Now
 	}
+	if c.seams.supports == 0 {
+		c.seams.supports = fsm.SupportedLevel
+	}
 	if c.seams.foundAt == 0 {
-		c.seams.foundAt = fsm.SupportedLevel
+		c.seams.foundAt = c.seams.supports
 	}
 	if c.seams.fault == nil {
 		c.seams.fault = fault.Err

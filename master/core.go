@@ -85,7 +85,7 @@ func (c *core) open(in surroundings) error {
 	c.service.ready, c.service.handOver, c.service.fatal, c.service.log = ready, c.handOver, in.fatal, c.cfg.Log
 	c.undo.add(c.service.Close)
 	c.service.mark = (&markers{dir: in.dir, now: time.Now, known: func() Peers { return c.book.Newest() }}).Mark
-	c.replica = &replica{machine: fsm.NewMachine(), outbox: outbox, fatal: in.fatal, log: c.cfg.Log,
+	c.replica = &replica{machine: fsm.NewMachineAt(c.cfg.seams.supports), outbox: outbox, fatal: in.fatal, log: c.cfg.Log,
 		differ: c.service.Differ}
 	self, _ := c.cfg.Peers.Find(c.cfg.ID)
 	c.book = &book{gridID: c.founding.GridID, self: self, listed: c.cfg.Peers, view: c.replica.View, greet: greeter(in.pool), told: map[event.ReplicaID]told{}}
@@ -202,8 +202,9 @@ func (c *core) staff(lead *leader, in surroundings) {
 			}
 			return transport.Call[transport.StateDigestsOk](ctx, in.pool, peer.Grid, r)
 		}}
-	lead.members = &members{self: c.cfg.ID, book: c.book, config: c.committed, view: c.replica.View, propose: lead.record,
+	lead.members = &members{self: c.cfg.ID, supports: c.cfg.seams.supports, book: c.book, config: c.committed, view: c.replica.View, propose: lead.record,
 		log: c.cfg.Log, facts: map[event.ReplicaID]facts{}}
+	c.council.forget = lead.members.Forget
 }
 
 func (c *core) raftAddress(id event.ReplicaID) (string, error) {
@@ -219,7 +220,7 @@ func (c *core) level() uint32 {
 	if level := c.replica.View().Level(); level > 0 {
 		return level
 	}
-	return fsm.SupportedLevel
+	return c.cfg.seams.supports
 }
 
 // voters are the replicas that vote.

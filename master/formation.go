@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
 	"github.com/sutra-grid/sutra-grid/internal/fault"
@@ -40,6 +39,8 @@ type formation struct {
 	fault func(fault.Label) error
 	log   *slog.Logger
 
+	supports uint32 // the level that Hello names
+
 	mu     sync.Mutex
 	record formingRecord // guarded by mu; what formation.json holds
 }
@@ -56,7 +57,7 @@ type Founding struct {
 
 func newFormation(cfg Config, dir *datadir.Dir) (*formation, error) {
 	self, _ := cfg.Peers.Find(cfg.ID)
-	f := &formation{self: self, peers: cfg.Peers, boot: cfg.Bootstrap, join: cfg.Join, dir: dir, fault: cfg.seams.fault, log: cfg.Log}
+	f := &formation{self: self, peers: cfg.Peers, boot: cfg.Bootstrap, join: cfg.Join, dir: dir, fault: cfg.seams.fault, supports: cfg.seams.supports, log: cfg.Log}
 	record, err := readForming(dir)
 	if err != nil {
 		return nil, err
@@ -88,7 +89,7 @@ func (f *formation) Hello(*transport.MasterHello) (*transport.MasterHelloOk, err
 	if r.StoreID == "" {
 		return nil, &event.Error{Kind: event.KindUnavailable, Op: "greet " + string(f.self.ID), Message: "starting, ask again"}
 	}
-	ok := &transport.MasterHelloOk{MasterID: f.self.ID, StoreID: r.StoreID, Peers: f.peers.String(), Formed: r.Done, Level: fsm.SupportedLevel,
+	ok := &transport.MasterHelloOk{MasterID: f.self.ID, StoreID: r.StoreID, Peers: f.peers.String(), Formed: r.Done, Level: f.supports,
 		Raft: f.self.Raft, HTTP: f.self.HTTP, Grid: f.self.Grid}
 	if r.Done {
 		ok.GridID, ok.Incarnation, ok.Servers = r.GridID, r.Incarnation, r.Servers

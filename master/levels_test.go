@@ -38,7 +38,7 @@ func TestRaisable(t *testing.T) {
 		{"level.max is no number", []event.Body{event.SettingChanged{Key: fsm.SettingLevelMax, Value: "two"}}, 0},
 		{"level.max was taken back", []event.Body{event.SettingChanged{Key: fsm.SettingLevelMax, Value: "1"}, event.SettingChanged{Key: fsm.SettingLevelMax}}, 2},
 	} {
-		if to := raisable(levelOne(t, 3, tt.events...), members3()); to != tt.want {
+		if to := raisable(levelOne(t, 3, tt.events...), members3(), fsm.SupportedLevel); to != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, to, tt.want)
 		}
 	}

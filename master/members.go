@@ -30,6 +30,8 @@ type members struct {
 	propose func(ctx context.Context, body event.Body) error
 	log     *slog.Logger
 
+	supports uint32 // this master's level
+
 	mu    sync.Mutex
 	facts map[event.ReplicaID]facts // guarded by mu; what replicas said since they were last out of reach
 }
@@ -117,7 +119,7 @@ func (m *members) ask(ctx context.Context, id event.ReplicaID) (facts, bool) {
 	case asked && known.peer == at:
 		return known, true
 	case event.MasterID(id.Owner()) == m.self:
-		known = facts{peer: at, level: fsm.SupportedLevel}
+		known = facts{peer: at, level: m.supports}
 	default:
 		hello, err := m.book.ask(ctx, at)
 		if err != nil || event.NewReplicaID(string(hello.MasterID), hello.StoreID) != id {

@@ -24,7 +24,8 @@ type council struct {
 	pool       *transport.Pool
 	view       func() *fsm.State
 	candidates *candidates
-	changed    signal // this leader has changed the configuration
+	changed    signal               // this leader has changed the configuration
+	forget     func(event.MasterID) // what was asked of a master before
 }
 
 // leaderTask is a request of the grid protocol that only the leader answers.
@@ -62,7 +63,8 @@ func (c *council) Heard(id event.ReplicaID, level uint32) *transport.AnnounceMas
 	member := contains(peers, id)
 	if member {
 		c.candidates.Joined(id)
-		c.changed.Broadcast() // it may have moved
+		c.forget(event.MasterID(id.Owner()))
+		c.changed.Broadcast() // it may have moved, or be another version now
 	} else {
 		c.candidates.Note(candidate{replica: id, level: level, at: time.Now()})
 	}

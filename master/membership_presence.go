@@ -30,11 +30,13 @@ type presence struct {
 	joined    chan struct{}   // closed when it is on record as a member
 	fatal     func(err error) // told when it was removed
 	log       *slog.Logger
+
+	supports uint32 // the level it announces
 }
 
 // appear starts to keep this master known to the others.
 func (c *core) appear(in surroundings) {
-	c.presence = &presence{founding: c.founding, formation: in.formation, book: c.book, view: c.replica.View, group: c.group, pool: in.pool,
+	c.presence = &presence{supports: c.cfg.seams.supports, founding: c.founding, formation: in.formation, book: c.book, view: c.replica.View, group: c.group, pool: in.pool,
 		joined: make(chan struct{}), fatal: in.fatal, log: c.cfg.Log}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -86,8 +88,8 @@ func (p *presence) look(ctx context.Context, member *bool) error {
 	if *member && (!led || !contains(p.group.Peers(), p.founding.Replica)) && p.removed(ctx) {
 		return errors.Join(removedError(p.founding.Replica), p.formation.Removed())
 	}
-	if !recorded {
-		p.announce(ctx)
+	if m := p.view().Master(p.book.self.ID); !recorded || m == nil || m.Level != p.supports {
+		p.announce(ctx) // a quick restart as another version nobody else notices
 	}
 	if !led {
 		p.book.Probe(ctx)
@@ -130,7 +132,7 @@ func (p *presence) announce(ctx context.Context) {
 	defer cancel()
 	self := p.book.self
 	word := &transport.AnnounceMaster{MasterID: self.ID, StoreID: p.founding.Replica.StoreID(), GridID: p.founding.GridID,
-		Raft: self.Raft, HTTP: self.HTTP, Grid: self.Grid, Level: fsm.SupportedLevel}
+		Raft: self.Raft, HTTP: self.HTTP, Grid: self.Grid, Level: p.supports}
 	var wg sync.WaitGroup
 	for _, other := range p.book.Others() {
 		wg.Go(func() { _, _ = transport.Call[transport.AnnounceMasterOk](ctx, p.pool, other.Grid, word) }) // the state says whether it was heard
