@@ -2,8 +2,8 @@ package transport
 
 import "github.com/sutra-grid/sutra-grid/internal/pack"
 
-// Requests of the Sutra protocol that the server works on itself: it embeds, links, classifies. What the words mean is in
-// docs/semantics.md.
+// Requests of the Sutra protocol that the server works on itself: it embeds and links. Those that classify (FindPathSemantic to
+// QueryBySemantic) have their form here and are answered as unsupported.
 type (
 	// LearnConceptV2 learns a concept from its content; the server gives it its id (ConceptIDOf).
 	LearnConceptV2 struct {
