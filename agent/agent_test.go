@@ -3,7 +3,6 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -167,6 +166,16 @@ func TestAdoptsWhatRuns(t *testing.T) {
 	m.awaitEvents(spawned)
 	kill(t, before.PID)
 	m.awaitEvents(spawned, crashed, restarted)
+}
+
+// TestStartsAgainWithoutNodes: an agent that ends before it has anything to record can be started again.
+func TestStartsAgainWithoutNodes(t *testing.T) {
+	m := startMasters(t)
+	cfg := testConfig(newDir(t), m.addr)
+	closeAgent(t, open(t, cfg))
+	open(t, cfg)
+	m.assign(first)
+	m.awaitNode("node-1", Running)
 }
 
 func TestNodeThatDiedMeanwhile(t *testing.T) {
@@ -523,7 +532,7 @@ func TestOpenRefuses(t *testing.T) {
 	t.Run("a lost record", func(t *testing.T) {
 		cfg := testConfig(newDir(t), m.addr)
 		closeAgent(t, open(t, cfg))
-		if err := os.Remove(filepath.Join(cfg.Data, RecordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(cfg.Data, RecordFile)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), RecordFile) {

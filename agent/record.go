@@ -112,6 +112,11 @@ func openJournal(dir *datadir.Dir, id datadir.Identity) (*journal, error) {
 		return nil, fmt.Errorf("%s is of agent %s with store id %s, but the directory is of agent %s with store id %s", j.path, record.AgentID, record.StoreID, id.ID, id.StoreID)
 	}
 	j.record = record
+	if errors.Is(err, fs.ErrNotExist) { // before the spool, or an agent that ends here would take itself for one that lost its record
+		if err := j.commit(nil); err != nil {
+			return nil, err
+		}
+	}
 	if j.spool, err = spool.Open(dir.Path("spool"), record.Emitted.Number); err != nil {
 		return nil, err
 	}
