@@ -243,6 +243,20 @@ func TestTargetDeletedMeanwhile(t *testing.T) {
 	}
 }
 
+// TestTargetOfABatchDeletedMeanwhile: in a batch too.
+func TestTargetOfABatchDeletedMeanwhile(t *testing.T) {
+	m := newMemory("dog", "cat")
+	m.before = func(ops []transport.Op) {
+		if ops[0].Kind == transport.OpLearnAssociation {
+			delete(m.concepts, "cat")
+		}
+	}
+	ids, err := Many(t.Context(), m.store(), []string{"a dog and a cat"}, transport.DefaultLearnOptions())
+	if err != nil || len(ids) != 1 || len(m.links) != 1 || m.writes != 3 {
+		t.Errorf("%v, %v, %v, %d writes", ids, err, m.links, m.writes)
+	}
+}
+
 // TestContentsOfABatchFindEachOther, whatever their order; an error names the content.
 func TestContentsOfABatchFindEachOther(t *testing.T) {
 	var mu sync.Mutex

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -41,15 +42,7 @@ func One(ctx context.Context, s Store, content string, o transport.LearnOptions)
 	if err != nil {
 		return "", err
 	}
-	for attempt := 1; ; attempt++ {
-		ops, err := linksOf(ctx, s, &concepts[0], o)
-		if err == nil {
-			err = s.Write(ctx, append([]transport.Op{concepts[0]}, ops...))
-		}
-		if err == nil || attempt == attempts || len(ops) == 0 || !targetGone(err) {
-			return concepts[0].ID, err
-		}
-	}
+	return concepts[0].ID, write(ctx, s, &concepts[0], concepts, o)
 }
 
 // Many learns contents and returns their concepts' ids, in order. All concepts are written before any links are looked for,
@@ -63,7 +56,7 @@ func Many(ctx context.Context, s Store, contents []string, o transport.LearnOpti
 		return s.Write(ctx, concepts[i:i+1:i+1])
 	})
 	if err == nil && o.ExtractAssociations {
-		err = each(ctx, len(concepts), func(ctx context.Context, i int) error { return link(ctx, s, &concepts[i], o) })
+		err = each(ctx, len(concepts), func(ctx context.Context, i int) error { return write(ctx, s, &concepts[i], nil, o) })
 	}
 	ids := make([]string, len(concepts))
 	for i := range concepts {
@@ -72,14 +65,15 @@ func Many(ctx context.Context, s Store, contents []string, o transport.LearnOpti
 	return ids, err
 }
 
-// link writes a concept's links.
-func link(ctx context.Context, s Store, concept *transport.Op, o transport.LearnOptions) error {
+// write writes a concept's links, and before them what they need.
+func write(ctx context.Context, s Store, concept *transport.Op, before []transport.Op, o transport.LearnOptions) error {
 	for attempt := 1; ; attempt++ {
-		ops, err := linksOf(ctx, s, concept, o)
-		if err != nil || len(ops) == 0 {
+		links, err := linksOf(ctx, s, concept, o)
+		if err != nil || len(before)+len(links) == 0 {
 			return err
 		}
-		if err = s.Write(ctx, ops); err == nil || attempt == attempts || !targetGone(err) {
+		err = s.Write(ctx, slices.Concat(before, links))
+		if err == nil || attempt == attempts || len(links) == 0 || !targetGone(err) {
 			return err
 		}
 	}
