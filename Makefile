@@ -39,8 +39,9 @@ check: ## format, vet, staticcheck, go.mod, import law and style measures, 5 s o
 fuzz: ## 2 minutes of each fuzz target, or FUZZTIME
 	@internal/law/fuzz.sh $(FUZZTIME) $(CURDIR)/$(BIN)/fuzz
 
-e2e: ## kills under a full import, and the bars for fail-over, with real processes
+e2e: ## kills under a full import, 500 kills of a shard's replicas, and the bars for fail-over, with real processes
 	GRID_E2E_BARS=1 GRID_E2E_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 15m -v ./internal/e2e
+	GRID_KILLS=500 go test -count=1 -timeout 20m -v -run 'TestReplicasSurviveKills$$' ./storagenode
 
 sim: ## LOSSES leaders taken away under load and HOURS with little, in virtual time; SEED=n begins with that seed
 	GRID_SIM_LOSSES=$(LOSSES) GRID_SIM_HOURS=$(HOURS) GRID_SIM_SEED=$(SEED) go test -count=1 -timeout 90m -v -run 'TestLosses|TestHours' ./internal/sim

@@ -42,10 +42,14 @@ type testMaster struct {
 }
 
 func newTestMaster(t *testing.T, network transport.Network) *testMaster {
+	return newTestMasterAt(t, network, "master:0")
+}
+
+func newTestMasterAt(t *testing.T, network transport.Network, addr string) *testMaster {
 	m := &testMaster{t: t, network: network, changed: make(chan struct{}), decided: map[attempt]bool{}, asked: map[attempt]int{}}
 	m.state = transport.ShardMapOk{GridID: testGrid, Incarnation: event.Incarnation{N: 1, Random: [8]byte{7}}}
 	m.state.Map.Epoch = event.Position{N: 1, Seq: 1}
-	m.start("master:0")
+	m.start(addr)
 	t.Cleanup(m.stop)
 	return m
 }

@@ -52,7 +52,7 @@ func (n *Node) checkPlain(req any) error {
 		*transport.GetAssociation, *transport.GetAllConceptIds, *transport.GetStats, *transport.Flush, *transport.HealthCheck,
 		*transport.Neighbors, *transport.Expand, *transport.DeleteConcept, *transport.DeleteAssociation,
 		*transport.LearnConceptV2, *transport.LearnBatch, *transport.Embed, *transport.Exists,
-		*transport.QueryByMetadata, *transport.Scan:
+		*transport.QueryByMetadata, *transport.Scan, *transport.ContentHash:
 		return transport.Validate(req, int(n.cfg.Dimension))
 	case *transport.Prepare, *transport.Finish, *transport.Write:
 		return &event.Error{Kind: event.KindInvalid, Message: transport.VariantName(req) + " names no shard: send it inside Routed"}

@@ -68,7 +68,7 @@ func TestLimitsOnEveryPath(t *testing.T) {
 		must[transport.LearnConceptOk](t)(conn.Call(ctx, c))
 	}
 	shard := n.replicas.all()[0].shard
-	before, _, err := n.replicas.all()[0].engine.Digest()
+	before, _, err := n.replicas.all()[0].engine.Digest(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestLimitsOnEveryPath(t *testing.T) {
 	if stats := must[transport.StatsOk](t)(conn.Call(ctx, &transport.GetStats{})); stats.Concepts != 2 || stats.Written != 2 {
 		t.Errorf("stats %+v", stats)
 	}
-	if after, _, err := n.replicas.all()[0].engine.Digest(); err != nil || after != before {
+	if after, _, err := n.replicas.all()[0].engine.Digest(t.Context()); err != nil || after != before {
 		t.Errorf("the state has changed (%v)", err)
 	}
 }

@@ -99,6 +99,10 @@ func (n *Node) perform(ctx context.Context, r *replica, c call) (outcome, error)
 	case *transport.Flush:
 		index, err := r.rows(ctx, c.stale, nil, r.engine.Flush)
 		return outcome{&transport.FlushOk{}, index}, err
+	case *transport.ContentHash:
+		sum := &transport.ContentHashOk{}
+		index, err := r.everything(ctx, c.stale, func() (err error) { sum.Digest, sum.Applied, err = r.engine.Digest(ctx); return err })
+		return outcome{sum, index}, err
 	case *transport.HealthCheck:
 		index, err := r.rows(ctx, c.stale, nil, func() error { return nil }) // a leader that can confirm itself
 		return outcome{n.health(), index}, err

@@ -71,6 +71,7 @@ var variants = newVariantTable([]entry{
 	{Exists{}, storage | read}, {ExistsOk{}, storage},
 	{QueryByMetadata{}, storage | read}, {QueryByMetadataOk{}, storage},
 	{Scan{}, storage | read}, {ScanOk{}, storage},
+	{ContentHash{}, storage | read}, {ContentHashOk{}, storage},
 	{event.Error{}, 0},
 
 	{RegisterAgent{}, withID}, {RegisterAgentOk{}, 0},

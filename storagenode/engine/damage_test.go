@@ -63,7 +63,7 @@ func TestDamagedFile(t *testing.T) {
 			f := &fatals{}
 			e := open(t, f)
 			defer func() { _ = e.Close() }()
-			sum, _, err := e.Digest()
+			sum, _, err := e.Digest(t.Context())
 			if err == nil {
 				if sum != want {
 					t.Fatalf("a byte changed at %d, and other data was read without an error", at)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -142,7 +143,7 @@ func refusal(t failer, a Answer, kind event.Kind) *event.Error {
 
 func digestOf(t failer, e *Engine) [32]byte {
 	t.Helper()
-	sum, applied, err := e.Digest()
+	sum, applied, err := e.Digest(context.Background())
 	if err != nil {
 		t.Fatalf("digest: %v", err)
 	}

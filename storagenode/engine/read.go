@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -187,9 +188,12 @@ func tooLarge(op, advice string) *event.Error {
 	return &event.Error{Kind: event.KindTooLarge, Op: op, Message: fmt.Sprintf("the answer is larger than %d MiB; %s", maxReplyBytes>>20, advice)}
 }
 
+// digestRows is how many rows are read between two looks at the deadline; they take milliseconds.
+const digestRows = 10_000
+
 // Digest is a SHA-256 over all keys and values, and the index it stands for. Replicas that applied the same entries have
-// the same one. It reads the whole store.
-func (e *Engine) Digest() (sum [32]byte, applied uint64, err error) {
+// the same one. It reads the whole store, or as far as ctx lets it.
+func (e *Engine) Digest(ctx context.Context) (sum [32]byte, applied uint64, err error) {
 	err = e.view(func(r pebble.Reader) error {
 		h := newDigest()
 		found, err := row(r, []byte{tableMeta}, func(value []byte) error {
@@ -214,6 +218,9 @@ func (e *Engine) Digest() (sum [32]byte, applied uint64, err error) {
 				return errors.Join(err, it.Close())
 			}
 			h.add(it.Key(), value)
+			if h.rows%digestRows == 0 && ctx.Err() != nil {
+				return errors.Join(context.Cause(ctx), it.Close())
+			}
 		}
 		sum = h.sum()
 		return errors.Join(it.Error(), it.Close())
