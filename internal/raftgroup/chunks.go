@@ -15,26 +15,36 @@ import (
 // the FSM sees the bytes (safety S26).
 const (
 	snapshotVersion = 1
+	recordVersion   = 2 // of a record in place of the content (KeptSnapshot)
 	chunkBytes      = 256 << 10
 )
 
 var errEndMissing = errors.New("the snapshot ends before its last chunk")
 
-// snapshotHeader says what a snapshot stands for, as MessagePack [version, level, index, fsm index, time].
+// snapshotHeader says what a snapshot stands for, as MessagePack [version, level, index, fsm index, time]. The version says
+// whether the content follows.
 type snapshotHeader struct {
 	Level    uint32 // of the vocabulary when it was taken (safety S13)
 	Index    uint64 // the last entry it includes
 	FSMIndex uint64 // the last entry the FSM was handed: barriers and configurations are not
 	Time     int64  // of the last entry, µs
+	Kept     bool   // the FSM has the state in its own store; what follows is a record of it
 }
 
 func (h snapshotHeader) encode() []byte {
 	b := pack.AppendArrayHeader(nil, 5)
-	b = pack.AppendUint(b, snapshotVersion)
+	b = pack.AppendUint(b, h.version())
 	b = pack.AppendUint(b, uint64(h.Level))
 	b = pack.AppendUint(b, h.Index)
 	b = pack.AppendUint(b, h.FSMIndex)
 	return pack.AppendInt(b, h.Time)
+}
+
+func (h snapshotHeader) version() uint64 {
+	if h.Kept {
+		return recordVersion
+	}
+	return snapshotVersion
 }
 
 func decodeSnapshotHeader(b []byte) (h snapshotHeader, err error) {
@@ -44,9 +54,10 @@ func decodeSnapshotHeader(b []byte) (h snapshotHeader, err error) {
 		return h, fmt.Errorf("snapshot header: %d fields, want 5 (%w)", fields, err)
 	}
 	version, err := r.Uint()
-	if err != nil || version != snapshotVersion {
-		return h, fmt.Errorf("snapshot version %d, this program reads version %d (%w)", version, snapshotVersion, err)
+	if err != nil || version != snapshotVersion && version != recordVersion {
+		return h, fmt.Errorf("snapshot version %d, this program reads versions %d and %d (%w)", version, snapshotVersion, recordVersion, err)
 	}
+	h.Kept = version == recordVersion
 	if h.Level, err = readUint32(r, "level"); err != nil {
 		return h, fmt.Errorf("snapshot header: %w", err)
 	}

@@ -79,10 +79,17 @@ func TestGoldenBytes(t *testing.T) {
 	if err := errors.Join(err, w.Close(), writeHello(&said, greeting)); err != nil {
 		t.Fatal(err)
 	}
+	header.Kept = true
+	var record bytes.Buffer
+	if err := writeChunked(&record, testGroup, header, func(w io.Writer) error { _, err := io.WriteString(w, "kept"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	header.Kept = false
 	for name, tc := range map[string]struct {
 		got  []byte
 		want string
 	}{
+		"record":    {record.Bytes(), goldenRecord},
 		"entry":     {appendEntry(nil, testGroup, entry), goldenEntry},
 		"snapshot":  {content.Bytes(), goldenSnapshot},
 		"handshake": {said.Bytes(), goldenHandshake},

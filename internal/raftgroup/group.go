@@ -118,9 +118,8 @@ func (g *Group) start() error {
 	if err != nil {
 		return err
 	}
-	g.machine.first, g.machine.skip = how.first, how.skip
-	g.machine.configuration.Store(how.configuration)
-	g.machine.applied.set(how.skip)
+	g.machine.begin(how)
+	g.stores.snapshots.state = g.machine
 	g.streams = newStreams(&g.cfg)
 	g.streams.snapshot = g.sendSnapshot
 	nt := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{

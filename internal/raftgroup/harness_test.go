@@ -41,6 +41,9 @@ type journal struct {
 	slow     time.Duration // of Restore
 	refuse   string        // a command that stops it
 	durable  bool          // Applied survives, as with an engine on disk
+	keeps    bool          // its snapshots stay with it (KeptSnapshot)
+	broken   error         // of Restore, before it or, if late, behind it
+	late     bool
 	gate     chan struct{} // a snapshot is not written before this is closed; nil: at once
 }
 
@@ -88,7 +91,18 @@ func (j *journal) Snapshot() (Snapshot, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	state := journalState{Lines: append([]string(nil), j.lines...), Applied: j.applied, Pad: strings.Repeat("x", 3*chunkBytes)}
+	if j.keeps {
+		return keptJournal{journalSnapshot{state, j.gate}}, nil
+	}
 	return journalSnapshot{state, j.gate}, nil
+}
+
+// keptJournal is a snapshot of a journal that keeps its state itself.
+type keptJournal struct{ journalSnapshot }
+
+func (keptJournal) Keep(w io.Writer) error {
+	_, err := io.WriteString(w, "a record")
+	return err
 }
 
 func (j *journal) Restore(r io.Reader) error {
@@ -96,11 +110,14 @@ func (j *journal) Restore(r io.Reader) error {
 	if err := json.NewDecoder(r).Decode(&s); err != nil {
 		return err
 	}
+	if j.broken != nil && !j.late {
+		return j.broken
+	}
 	time.Sleep(j.slow)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.lines, j.applied, j.restores = s.Lines, s.Applied, j.restores+1
-	return nil
+	return j.broken
 }
 
 func (j *journal) all() []string {

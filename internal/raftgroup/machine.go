@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// machine is the FSM as raft sees it. All but applied, configuration and lastTime belong to raft's FSM goroutine.
+// machine is the FSM as raft sees it. Raft's FSM goroutine changes it, under mu; applied, configuration and lastTime are read
+// by others too.
 type machine struct {
 	fsm     FSM
 	group   string
@@ -23,8 +25,10 @@ type machine struct {
 
 	configuration atomic.Pointer[configuration] // the last one committed; nil: none
 
+	mu       sync.Mutex   // held while the state changes: whoever holds it sees the state at one entry, and which that is
 	restores int          // in a row, with nothing applied in between
-	index    uint64       // the last entry seen
+	index    uint64       // the last entry seen, or that a snapshot ended with
+	term     uint64       // of that entry
 	fsmIndex uint64       // the last entry handed to the FSM
 	lastTime atomic.Int64 // the largest stamp seen
 	refusal  error        // why Restore last failed, for Open
@@ -47,11 +51,13 @@ func (m *machine) Apply(l *raft.Log) any { return m.ApplyBatch([]*raft.Log{l})[0
 // ApplyBatch implements raft.BatchingFSM: for an entry of commands the answer is a response. An entry that is damaged,
 // or that the FSM does not take, is never skipped: the replica stops.
 func (m *machine) ApplyBatch(logs []*raft.Log) []any {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	responses := make([]any, len(logs))
 	entries := make([]Entry, 0, len(logs))
 	places := make([]int, 0, len(logs)) // of entries in logs
 	for i, l := range logs {
-		m.index = l.Index
+		m.index, m.term = l.Index, l.Term
 		if l.Type == raft.LogConfiguration {
 			m.configuration.Store(&configuration{l.Index, raft.DecodeConfiguration(l.Data).Servers})
 		}
@@ -108,21 +114,36 @@ func (m *machine) stop(err error) {
 	m.latch.park()
 }
 
-// Snapshot implements raft.FSM.
+// Snapshot implements raft.FSM. While entries are replayed that the FSM holds already its state is ahead of the entry that
+// raft would say it is of, so there is no snapshot; soon there is.
 func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := m.latch.err(); err != nil {
 		return nil, err
+	}
+	if m.replaying() {
+		return nil, raft.ErrNothingNewToSnapshot
 	}
 	snap, err := m.fsm.Snapshot()
 	if err != nil {
 		return nil, err
 	}
-	h := snapshotHeader{Level: m.level(), Index: m.index, FSMIndex: max(m.fsmIndex, m.skip), Time: m.lastTime.Load()}
-	return &fixedState{snap: snap, group: m.group, header: h}, nil
+	return &fixedState{snap: snap, group: m.group, header: m.header()}, nil
+}
+
+// replaying tells whether the FSM is ahead of the last entry seen.
+func (m *machine) replaying() bool { return m.index < m.skip }
+
+// header says what the state is now.
+func (m *machine) header() snapshotHeader {
+	return snapshotHeader{Level: m.level(), Index: m.index, FSMIndex: max(m.fsmIndex, m.skip), Time: m.lastTime.Load()}
 }
 
 // Restore implements raft.FSM. While the replica runs a failure ends it: the next start restores again.
 func (m *machine) Restore(content io.ReadCloser) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	err := m.restore(content)
 	m.refusal = err
 	if err != nil && m.latch.isRunning() {
@@ -136,6 +157,9 @@ func (m *machine) restore(content io.Reader) error {
 	if err != nil {
 		return err
 	}
+	if h.Kept {
+		return errRecord
+	}
 	if m.first > h.Index+1 {
 		return fmt.Errorf("it ends at %d and the log begins at %d: entries between are lost", h.Index, m.first)
 	}
@@ -145,11 +169,15 @@ func (m *machine) restore(content io.Reader) error {
 	if _, err := io.Copy(io.Discard, r); err != nil { // what the FSM did not read
 		return err
 	}
-	// A state can be ahead of its snapshot's index: one taken while entries it held already were replayed behind a restart.
+	// Snapshots of older versions can be ahead of their index: taken while entries that the state held were replayed.
 	m.index, m.fsmIndex, m.skip, m.first = h.Index, h.FSMIndex, h.FSMIndex, 0
 	m.lastTime.Store(max(m.lastTime.Load(), h.Time))
 	if meta := metaOf(content); meta != nil {
 		m.configuration.Store(configurationIn(meta))
+		m.term = meta.Term
+		if meta.Index > m.index { // entries that are not for the state machine
+			m.index = meta.Index
+		}
 	}
 	m.applied.set(max(m.index, m.skip))
 	if m.restores++; m.restores > manyRestores {
@@ -167,17 +195,26 @@ type fixedState struct {
 
 // Persist implements raft.FSMSnapshot; raft cancels the sink after an error.
 func (s *fixedState) Persist(sink raft.SnapshotSink) error {
-	w, err := newChunkWriter(sink, s.group, s.header)
-	if err != nil {
-		return err
+	header, write := s.header, s.snap.Write
+	if k, ok := s.snap.(KeptSnapshot); ok {
+		header.Kept, write = true, k.Keep
 	}
-	if err := s.snap.Write(w); err != nil {
-		return err
-	}
-	if err := w.Close(); err != nil {
+	if err := writeChunked(sink, s.group, header, write); err != nil {
 		return err
 	}
 	return sink.Close()
+}
+
+// writeChunked writes what write does as a snapshot's content.
+func writeChunked(to io.Writer, group string, h snapshotHeader, write func(io.Writer) error) error {
+	w, err := newChunkWriter(to, group, h)
+	if err != nil {
+		return err
+	}
+	if err := write(w); err != nil {
+		return err
+	}
+	return w.Close()
 }
 
 // Release implements raft.FSMSnapshot.

@@ -44,6 +44,17 @@ type Snapshot interface {
 	Release()
 }
 
+// KeptSnapshot is a Snapshot of an FSM that keeps its state on this replica's own disk (Config.Applied). Raft's store gets a
+// record of it and not the content, which would be a second copy on the same disk; the content is streamed, of the state as it
+// is by then, when another replica needs it. Write is called only for that: any number of times, with the same bytes each
+// time, and it need not make anything durable.
+type KeptSnapshot interface {
+	Snapshot
+	// Keep makes everything that the snapshot stands for durable in the FSM's own store (safety S11), and then writes a few
+	// bytes about it, for tools.
+	Keep(w io.Writer) error
+}
+
 // Entry is one entry of the log.
 type Entry struct {
 	Index, Term    uint64

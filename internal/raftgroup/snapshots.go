@@ -22,8 +22,9 @@ type snapshotStore struct {
 	path  string
 	latch *latch
 	log   *logStore // is told what a snapshot covers
+	state *machine  // has what a record is of; nil: nobody, as offline
 
-	damage error // the first snapshot that could not be read while the replica started
+	damage error // the first snapshot that could not be restored while the replica started
 }
 
 // Create implements raft.SnapshotStore.
@@ -70,24 +71,49 @@ func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	}), nil
 }
 
-// damaged remembers the first snapshot that could not be read, for Open to say.
+// damaged says that a snapshot cannot be read.
 func (s *snapshotStore) damaged(id string, err error) error {
-	err = fmt.Errorf("snapshot %s is damaged: %w", filepath.Join(s.path, id), err)
+	return s.useless(id, fmt.Errorf("it is damaged: %w", err))
+}
+
+// useless remembers the first snapshot that cannot be restored, for Open to say.
+func (s *snapshotStore) useless(id string, err error) error {
+	err = fmt.Errorf("snapshot %s: %w", filepath.Join(s.path, id), err)
 	if s.damage == nil && !s.latch.isRunning() {
 		s.damage = err
 	}
 	return err
 }
 
-// Open implements raft.SnapshotStore.
+// Open implements raft.SnapshotStore. For a record it gives the state as it is now, with its own index, term and configuration
+// (live); when the replica starts there is none yet, and the record is of no use.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, content, err := s.stored(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	h, content := peek(content, s.group)
+	if !h.Kept {
+		return meta, &openSnapshot{content, meta}, nil
+	}
+	if err := content.Close(); err != nil {
+		return nil, nil, err
+	}
+	if !s.latch.isRunning() {
+		return nil, nil, s.useless(id, errRecord)
+	}
+	return s.live(meta)
+}
+
+// stored opens what the disk has of a snapshot.
+func (s *snapshotStore) stored(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if err := s.latch.err(); err != nil {
 		return nil, nil, err
 	}
 	meta, content, err := s.inner.Open(id)
 	switch {
 	case err == nil:
-		return meta, &openSnapshot{content, meta}, nil
+		return meta, content, nil
 	case errors.Is(err, fs.ErrNotExist): // newer ones have replaced it since it was listed
 		return nil, nil, err
 	case !s.latch.isRunning():

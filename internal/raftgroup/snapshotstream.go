@@ -58,13 +58,7 @@ func (o offer) encode() []byte {
 	b = pack.AppendUint(b, o.index)
 	b = pack.AppendUint(b, o.term)
 	b = pack.AppendUint(b, o.bytes)
-	b = pack.AppendUint(b, o.conf.index)
-	b = pack.AppendArrayHeader(b, 2*len(o.conf.servers))
-	for _, s := range o.conf.servers {
-		b = pack.AppendString(b, string(s.ID))
-		b = pack.AppendBool(b, s.Suffrage == raft.Voter)
-	}
-	return b
+	return o.conf.append(b)
 }
 
 func decodeOffer(b []byte) (o offer, err error) {
@@ -73,47 +67,26 @@ func decodeOffer(b []byte) (o offer, err error) {
 	if err != nil || fields < offerFields {
 		return o, fmt.Errorf("offer: %d fields, want %d (%w)", fields, offerFields, err)
 	}
-	var errs [4]error
+	var errs [3]error
 	o.index, errs[0] = r.Uint()
 	o.term, errs[1] = r.Uint()
 	o.bytes, errs[2] = r.Uint()
-	o.conf.index, errs[3] = r.Uint()
 	if err := errors.Join(errs[:]...); err != nil {
 		return o, fmt.Errorf("offer: %w", err)
 	}
-	n, err := r.ArrayLen()
-	if err != nil || n%2 != 0 || n > 2*maxServers {
-		return o, fmt.Errorf("offer: %d ids and votes (%w)", n, err)
-	}
-	for range n / 2 {
-		id, err1 := r.String()
-		votes, err2 := r.Bool()
-		if err := errors.Join(err1, err2); err != nil {
-			return o, fmt.Errorf("offer: member %d: %w", len(o.conf.servers), err)
-		}
-		s := raft.Server{Suffrage: raft.Nonvoter, ID: raft.ServerID(id), Address: raft.ServerAddress(id)}
-		if votes {
-			s.Suffrage = raft.Voter
-		}
-		o.conf.servers = append(o.conf.servers, s)
+	if o.conf, err = readConfiguration(r); err != nil {
+		return o, fmt.Errorf("offer: %w", err)
 	}
 	return o, o.check()
 }
 
 // check refuses what no snapshot is.
 func (o offer) check() error {
-	voters, seen := 0, map[raft.ServerID]bool{}
-	for _, s := range o.conf.servers {
-		if s.ID == "" || seen[s.ID] {
-			return fmt.Errorf("offer: member %q is nobody or listed twice", s.ID)
-		}
-		seen[s.ID] = true
-		if s.Suffrage == raft.Voter {
-			voters++
-		}
+	if o.bytes == 0 || o.bytes > 1<<62 {
+		return fmt.Errorf("offer of %d bytes: no snapshot is such", o.bytes)
 	}
-	if o.index == 0 || o.term == 0 || o.bytes == 0 || o.bytes > 1<<62 || o.conf.index == 0 || o.conf.index > o.index || voters == 0 {
-		return fmt.Errorf("offer of %d bytes to entry %d of term %d, configuration %d with %d voters: no snapshot is such", o.bytes, o.index, o.term, o.conf.index, voters)
+	if err := o.conf.check(o.index, o.term); err != nil {
+		return fmt.Errorf("offer: %w", err)
 	}
 	return nil
 }

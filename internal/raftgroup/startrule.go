@@ -13,7 +13,7 @@ type startPlan struct {
 	skip      uint64 // entries up to here are in the FSM
 	first     uint64 // a snapshot that ends before this entry is refused; 0: any will do
 
-	configuration *configuration // the newest snapshot's; nil: there is no snapshot
+	newest *raft.SnapshotMeta // nil: there is no snapshot
 }
 
 // startRule compares the FSM, the snapshots and the log. Together they must hold every entry from the first on, and the
@@ -24,9 +24,9 @@ func (g *Group) startRule() (startPlan, error) {
 		return startPlan{}, err
 	}
 	newest := uint64(0)
-	var conf *configuration
+	var meta *raft.SnapshotMeta
 	if len(metas) > 0 {
-		newest, conf = metas[0].Index, configurationIn(metas[0])
+		newest, meta = metas[0].Index, metas[0]
 		if err := g.stores.log.coveredBy(newest, metas[0].Term); err != nil {
 			return startPlan{}, err
 		}
@@ -57,13 +57,23 @@ func (g *Group) startRule() (startPlan, error) {
 	if len(metas) > 0 && (g.cfg.Applied == nil || applied < g.holdsAtLeast(metas[0])) {
 		return startPlan{first: first}, nil // Restore tells the configuration
 	}
-	return startPlan{keepState: true, skip: applied, configuration: conf}, nil
+	return startPlan{keepState: true, skip: applied, newest: meta}, nil
+}
+
+// begin takes over what the plan says; what is restored tells the rest by itself.
+func (m *machine) begin(p startPlan) {
+	m.first, m.skip = p.first, p.skip
+	m.applied.set(p.skip)
+	if p.newest != nil {
+		m.index, m.term = p.newest.Index, p.newest.Term
+		m.configuration.Store(configurationIn(p.newest))
+	}
 }
 
 // holdsAtLeast is the entry an FSM must have applied to be no older than the snapshot: less than the snapshot's index when
 // the last entries were not for the FSM. A snapshot that cannot be read is taken at its index.
 func (g *Group) holdsAtLeast(meta *raft.SnapshotMeta) uint64 {
-	_, content, err := g.stores.snapshots.Open(meta.ID)
+	_, content, err := g.stores.snapshots.stored(meta.ID)
 	if err != nil {
 		return meta.Index
 	}

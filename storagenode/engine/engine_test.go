@@ -167,6 +167,21 @@ func snapshotOf(t failer, e *Engine) []byte {
 	return b.Bytes()
 }
 
+// keptOf is the record of a snapshot that stays here.
+func keptOf(t failer, e *Engine) []byte {
+	t.Helper()
+	s, err := e.Snapshot()
+	if err != nil {
+		t.Fatalf("snapshot: %v", err)
+	}
+	defer s.Release()
+	var b bytes.Buffer
+	if err := s.(raftgroup.KeptSnapshot).Keep(&b); err != nil {
+		t.Fatalf("keep snapshot: %v", err)
+	}
+	return b.Bytes()
+}
+
 func targets(t failer, e *Engine, source string) []string {
 	t.Helper()
 	ids, err := e.Targets(source)

@@ -99,6 +99,7 @@ func TestGoldenKeySpace(t *testing.T) {
 	e := goldenEngine(t)
 	golden(t, "keyspace-2.txt", keySpace(t, e))
 	golden(t, "snapshot-2.txt", hex.EncodeToString(snapshotOf(t, e))+"\n")
+	golden(t, "kept-2.txt", hex.EncodeToString(keptOf(t, e))+"\n")
 }
 
 // TestGoldenSnapshotsAreRead reads the streams of the files, not the one that this version writes: both formats are the

@@ -18,14 +18,17 @@ import (
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 )
 
-// A snapshot is a stream of chunks. A chunk is its length (4, big-endian), its body and a CRC-32C (4) over the shard's id and
+// A snapshot that is sent is a stream of chunks. A chunk is its length (4, big-endian), its body and a CRC-32C (4) over the shard's id and
 // the body (safety S26). The first body is the header record; the following ones are rows (length and key, length and
 // value, lengths as varints), in key order; an empty body ends them, and the last body is the trailer record. Equal
 // states give equal streams.
 //
 // The trailer's count and digest find what a chunk's own sum cannot: a chunk that is missing or in another place.
+//
+// One that only stays here is a record of one such chunk, keptRecord: the store itself has the state, durably.
 const (
 	snapshotMagic = "sutra shard"
+	keptMagic     = "sutra shard, kept in its store"
 	chunkBytes    = 256 << 10 // a chunk ends with the row that passes this
 	// maxChunk is the largest body that is read: the largest row is an entry's worth of intents.
 	maxChunk = 64 << 20
@@ -41,6 +44,17 @@ type snapshotHeader struct {
 type snapshotTrailer struct {
 	Rows   uint64   `wire:"rows"`
 	Digest [32]byte `wire:"digest"`
+}
+
+// keptRecord says what a state was that stayed in the store: for whoever looks for what was lost.
+type keptRecord struct {
+	Magic    string        `wire:"magic"`
+	Format   uint32        `wire:"format"`
+	ShardID  event.ShardID `wire:"shard_id"`
+	Applied  uint64        `wire:"applied"`
+	Concepts uint64        `wire:"concepts"`
+	Edges    uint64        `wire:"edges"`
+	Vectors  uint64        `wire:"vectors"`
 }
 
 // digest is a hash over rows.
@@ -75,7 +89,10 @@ type snapshot struct {
 	store   *store
 	db      *pebble.Snapshot
 	applied uint64
+	stats   Stats
 }
+
+var _ raftgroup.KeptSnapshot = (*snapshot)(nil)
 
 // Snapshot fixes the state at Applied. It is called between Applies and costs nothing; Release it.
 func (e *Engine) Snapshot() (raftgroup.Snapshot, error) {
@@ -86,7 +103,7 @@ func (e *Engine) Snapshot() (raftgroup.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &snapshot{e: e, store: s, db: s.db.NewSnapshot(), applied: e.Applied()}, nil
+	return &snapshot{e: e, store: s, db: s.db.NewSnapshot(), applied: e.Applied(), stats: e.Stats()}, nil
 }
 
 // Release lets the store forget the snapshot.
@@ -97,15 +114,28 @@ func (s *snapshot) Release() {
 	s.store.release()
 }
 
-// Write makes the state durable in the store and streams it. Raft may truncate the log through the snapshot's index when it
-// returns, so the store must not need it (safety S11).
-func (s *snapshot) Write(w io.Writer) error {
+// Keep makes the state durable in the store, and writes the record. Raft may truncate the log through the snapshot's index
+// when it returns, so the store must not need it (safety S11).
+func (s *snapshot) Keep(w io.Writer) error {
 	if err := s.store.db.Flush(); err != nil {
 		return fmt.Errorf("flush shard %s through entry %d: %w", s.e.o.ShardID, s.applied, err)
 	}
 	if err := s.e.o.step(fault.EngineFlushed); err != nil {
 		return err
 	}
+	out := chunkWriter{w: bufio.NewWriterSize(w, 1<<10), group: string(s.e.o.ShardID)}
+	err := out.record(keptRecord{keptMagic, formatVersion, s.e.o.ShardID, s.applied, s.stats.Concepts, s.stats.Edges, s.stats.Vectors})
+	if err == nil {
+		err = out.w.Flush()
+	}
+	if err != nil {
+		return fmt.Errorf("write the record of shard %s at entry %d: %w", s.e.o.ShardID, s.applied, err)
+	}
+	return nil
+}
+
+// Write streams the state to another replica; nothing here depends on it.
+func (s *snapshot) Write(w io.Writer) error {
 	if err := s.stream(w); err != nil {
 		return fmt.Errorf("write snapshot of shard %s at entry %d: %w", s.e.o.ShardID, s.applied, damaged(err))
 	}

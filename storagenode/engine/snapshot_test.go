@@ -42,7 +42,7 @@ func TestSnapshotMakesTheStateDurable(t *testing.T) {
 	} else {
 		mustClose(t, lost)
 	}
-	snapshotOf(t, e)
+	keptOf(t, e)
 	after := mustOpen(t, testOptions(t, fs.CrashClone(vfs.CrashCloneCfg{})))
 	defer func() { mustClose(t, after) }()
 	if after.Applied() != applied || digestOf(t, after) != want {
@@ -72,7 +72,7 @@ func TestCrashBetweenFlushAndTruncation(t *testing.T) {
 		log = append(log, entryAt(t, i, writeOf(byte(i), testTime+int64(i), ops...)))
 	}
 	e.Apply(log)
-	snapshotOf(t, e)
+	keptOf(t, e)
 	again := mustOpen(t, testOptions(t, after))
 	defer func() { mustClose(t, again) }()
 	if again.Applied() != 20 {
