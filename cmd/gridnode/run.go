@@ -68,6 +68,7 @@ func newApp(e env) *cli.App {
 		Writer:          e.stdout,
 		ErrWriter:       e.stderr,
 		Flags:           flags(),
+		Commands:        offlineCommands(e),
 		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
 		ExitErrHandler:  func(*cli.Context, error) {},
 		Action: func(c *cli.Context) error {

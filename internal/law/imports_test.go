@@ -147,7 +147,7 @@ var edges = map[string][]struct{ target, reason string }{
 	},
 	"cmd/gridmaster": {{"master", "what it runs"}, {"fsm/event", "ids"}, {"internal/raftgroup", "names of log stores"}},
 	"cmd/gridagent":  {{"agent/platform/process", "the adapter it chooses"}, {"agent", "what it runs"}, {"fsm/event", "ids"}, {"internal/raftgroup", "names of log stores"}},
-	"cmd/gridnode":   {{"storagenode", "what it runs"}, {"fsm/event", "ids"}, {"internal/raftgroup", "names of log stores"}},
+	"cmd/gridnode":   {{"storagenode", "what it runs"}, {"storagenode/engine", "a stopped node's entries and rows"}, {"fsm/event", "ids"}, {"internal/raftgroup", "names of log stores"}},
 	"cmd/gridctl": {
 		{"client", "the SDK is how it talks to the grid"},
 		{"cmd/gridctl/dev", "a command of its own"},

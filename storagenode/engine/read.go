@@ -93,10 +93,7 @@ func (e *Engine) Concept(id string) (c *Concept, found bool, err error) {
 		if err := pack.UnmarshalLoose(value, &r); err != nil {
 			return fmt.Errorf("decode concept %q: %w", id, err)
 		}
-		c = &Concept{
-			ID: id, Content: r.Content, Strength: r.Strength, Confidence: r.Confidence, Attributes: r.Attributes, Tags: r.Tags,
-			Version: r.Version, Created: r.Created, Modified: r.Modified, Dimension: r.Dimension,
-		}
+		c = r.concept(id)
 		return nil
 	})
 	return c, found && err == nil, err

@@ -40,6 +40,13 @@ type conceptRecord struct {
 	Content    string            `wire:"content"`
 }
 
+func (r *conceptRecord) concept(id string) *Concept {
+	return &Concept{
+		ID: id, Content: r.Content, Strength: r.Strength, Confidence: r.Confidence, Attributes: r.Attributes, Tags: r.Tags,
+		Version: r.Version, Created: r.Created, Modified: r.Modified, Dimension: r.Dimension,
+	}
+}
+
 // head is a conceptRecord without its content.
 type head struct {
 	indexed

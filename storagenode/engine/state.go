@@ -251,17 +251,25 @@ func (s *state) loadAttempt(key, value []byte) error {
 }
 
 func (s *state) loadPrepared(key, value []byte) error {
-	id, err := splitRequestKey(key)
+	p, err := decodePrepared(key, value)
 	if err != nil {
 		return err
 	}
+	s.prepared[p.TxnID] = p
+	s.doubt.add(p)
+	return nil
+}
+
+func decodePrepared(key, value []byte) (*Prepared, error) {
+	id, err := splitRequestKey(key)
+	if err != nil {
+		return nil, err
+	}
 	var r preparedRecord
 	if err := pack.UnmarshalLoose(value, &r); err != nil {
-		return err
+		return nil, err
 	}
-	s.prepared[id] = r.prepared(id, opsOfForm(r.Ops))
-	s.doubt.add(s.prepared[id])
-	return nil
+	return r.prepared(id, opsOfForm(r.Ops)), nil
 }
 
 // prepared is what stays in memory of the record: everything but the intents.
