@@ -60,6 +60,7 @@ func withNode(t *testing.T, dir string, fn func(ctx context.Context, call func(a
 	t.Helper()
 	cfg := storagenode.DefaultConfig()
 	cfg.Data, cfg.Listen, cfg.Dimension, cfg.Log = dir, "127.0.0.1:0", 4, slog.New(slog.DiscardHandler)
+	cfg.Groups.SegmentBytes = 1 << 20
 	n, err := storagenode.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
