@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/semanticwalk"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -46,6 +47,7 @@ type Client struct {
 	watch   *mapWatch // nil when Config.Map is given
 	txn     TxnFunc
 	now     func() time.Time
+	walks   semanticwalk.Slots
 }
 
 // New starts a client. It does not wait for the grid: the first call does.
@@ -59,7 +61,8 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{pool: transport.NewPool(transport.PoolConfig{Network: cfg.Network, TLS: cfg.TLS}), maps: cfg.Map, txn: cfg.Txn, now: cfg.Now}
+	c := &Client{pool: transport.NewPool(transport.PoolConfig{Network: cfg.Network, TLS: cfg.TLS}), maps: cfg.Map, txn: cfg.Txn, now: cfg.Now,
+		walks: semanticwalk.NewSlots()}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -117,6 +120,10 @@ func (c *Client) Do(ctx context.Context, req any) (any, error) {
 		return c.expand(ctx, r)
 	case *transport.QueryByMetadata:
 		return c.queryByMetadata(ctx, r)
+	case *transport.QueryBySemantic:
+		return c.queryBySemantic(ctx, r)
+	case *transport.FindPathSemantic, *transport.FindTemporalChain, *transport.FindCausalChain, *transport.FindContradictions:
+		return c.walkSemantic(ctx, r)
 	case *transport.Scan:
 		return c.scan(ctx, r)
 	case *transport.GetStats:

@@ -414,6 +414,27 @@ func (s *fakeShard) lookUp(req any) any {
 		return &transport.QueryByMetadataOk{Items: p.items, Cursor: p.cursor}
 	case *transport.Scan:
 		return s.scan(q)
+	case *transport.Classify:
+		return &transport.ClassifyOk{Concepts: s.classified(q.ConceptIDs)}
+	case *transport.Links:
+		ok := &transport.LinksOk{}
+		for _, id := range q.ConceptIDs {
+			ok.Links = append(ok.Links, s.edges(id, q.Direction))
+		}
+		return ok
+	case *transport.Survey:
+		page := s.scan(&transport.Scan{Limit: 3, Cursor: q.Cursor})
+		ok := &transport.SurveyOk{Cursor: page.Cursor}
+		for _, item := range page.Items {
+			ok.Concepts = append(ok.Concepts, s.classified([]string{item.ConceptID})...)
+		}
+		return ok
+	case *transport.QueryBySemantic:
+		ok := &transport.QueryBySemanticOk{}
+		for _, item := range s.scan(&transport.Scan{Limit: uint32(transport.LimitOf(q))}).Items {
+			ok.Concepts = append(ok.Concepts, transport.SemanticConcept{ConceptID: item.ConceptID, Content: s.concepts[item.ConceptID].Content})
+		}
+		return ok
 	case *transport.Flush:
 		return transport.FlushOk{}
 	case *transport.HealthCheck:
@@ -462,4 +483,31 @@ func (s *fakeShard) scan(q *transport.Scan) *transport.ScanOk {
 		ok.Items = append(ok.Items, item)
 	}
 	return ok
+}
+
+// classified says of every concept that it is about the same, and of those whose content is "no" that they deny it.
+func (s *fakeShard) classified(ids []string) (all []transport.Classified) {
+	for _, id := range ids {
+		c := transport.Classified{ConceptID: id}
+		if found := s.concepts[id]; found != nil {
+			c.Known, c.Passes, c.Statement = true, true, transport.Statement{Subject: 1, Negated: found.Content == "no"}
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+func (s *fakeShard) edges(id, direction string) (edges []transport.Edge) {
+	ops := s.out[id]
+	if direction == "in" {
+		ops = s.in[id]
+	}
+	for _, o := range ops {
+		other := o.Target
+		if direction == "in" {
+			other = o.ID
+		}
+		edges = append(edges, transport.Edge{ID: other, Confidence: o.Confidence})
+	}
+	return edges
 }

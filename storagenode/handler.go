@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/semanticwalk"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -52,7 +53,9 @@ func (n *Node) checkPlain(req any) error {
 		*transport.GetAssociation, *transport.GetAllConceptIds, *transport.GetStats, *transport.Flush, *transport.HealthCheck,
 		*transport.Neighbors, *transport.Expand, *transport.DeleteConcept, *transport.DeleteAssociation,
 		*transport.LearnConceptV2, *transport.LearnBatch, *transport.Embed, *transport.Exists,
-		*transport.QueryByMetadata, *transport.Scan, *transport.ContentHash:
+		*transport.QueryByMetadata, *transport.Scan, *transport.ContentHash,
+		*transport.FindPathSemantic, *transport.FindTemporalChain, *transport.FindCausalChain, *transport.FindContradictions,
+		*transport.QueryBySemantic, *transport.Classify, *transport.Links, *transport.Survey:
 		return transport.Validate(req, int(n.cfg.Dimension))
 	case *transport.Prepare, *transport.Finish, *transport.Write:
 		return &event.Error{Kind: event.KindInvalid, Message: transport.VariantName(req) + " names no shard: send it inside Routed"}
@@ -172,7 +175,7 @@ func (n *Node) admit(m *mapState, r *replica, c call) error {
 	if learns(c.request) && m.Base > 1 {
 		return &event.Error{Kind: event.KindUnsupported, Message: "what is learnt may be linked to concepts of other shards: ask a master's grid port"}
 	}
-	if _, ok := c.request.(*transport.FindPath); ok && m.Base > 1 {
+	if _, ok := c.request.(*transport.FindPath); (ok || semanticwalk.Walks(c.request)) && m.Base > 1 {
 		return &event.Error{Kind: event.KindUnsupported, Message: "a path may leave the shard: ask a master's grid port, or walk with Expand"}
 	}
 	return nil

@@ -11,11 +11,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/semanticwalk"
 )
 
 // replicas is the set of replicas that the node holds: what the manifest names, and of that what is open. One goroutine,
 // the reconciler, changes it.
 type replicas struct {
+	walks   semanticwalk.Slots // of all of them together
 	mu      sync.RWMutex
 	made    *manifest
 	open    map[event.ShardID]*replica
@@ -24,7 +26,7 @@ type replicas struct {
 }
 
 func newReplicas(made *manifest) *replicas {
-	return &replicas{made: made, open: map[event.ShardID]*replica{}, refused: map[event.ShardID]error{}}
+	return &replicas{walks: semanticwalk.NewSlots(), made: made, open: map[event.ShardID]*replica{}, refused: map[event.ShardID]error{}}
 }
 
 // get is the open replica of a shard.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/graphwalk"
+	"github.com/sutra-grid/sutra-grid/internal/semanticwalk"
 	"github.com/sutra-grid/sutra-grid/storagenode/engine"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -78,6 +79,10 @@ func idsOf(req any) []string {
 		return q.ConceptIDs
 	case *transport.Exists:
 		return q.ConceptIDs
+	case *transport.Classify:
+		return q.ConceptIDs
+	case *transport.Links:
+		return q.ConceptIDs
 	case *transport.FindPath:
 		return []string{q.StartID, q.EndID}
 	case *transport.Prepare:
@@ -122,13 +127,16 @@ func (n *Node) perform(ctx context.Context, r *replica, c call) (outcome, error)
 // lookUp answers a read.
 func (n *Node) lookUp(ctx context.Context, r *replica, c call) (out outcome, err error) {
 	look := func() (err error) {
-		out.reply, err = n.look(r.engine, c.request)
+		out.reply, err = n.look(ctx, r, c.request)
 		return err
+	}
+	if semanticwalk.Walks(c.request) {
+		return n.walkSemantic(ctx, r, c.request, c.stale)
 	}
 	switch q := c.request.(type) {
 	case *transport.FindPath:
 		return r.findPath(ctx, q, c.stale)
-	case *transport.GetAllConceptIds, *transport.GetStats, *transport.QueryByMetadata, *transport.Scan:
+	case *transport.QueryBySemantic, *transport.Survey, *transport.GetAllConceptIds, *transport.GetStats, *transport.QueryByMetadata, *transport.Scan:
 		out.index, err = r.everything(ctx, c.stale, look)
 	default:
 		out.index, err = r.rows(ctx, c.stale, idsOf(q), look)
@@ -140,8 +148,17 @@ func (n *Node) lookUp(ctx context.Context, r *replica, c call) (out outcome, err
 }
 
 // look reads one point of the state.
-func (n *Node) look(e *engine.Engine, req any) (any, error) {
+func (n *Node) look(ctx context.Context, r *replica, req any) (any, error) {
+	e := r.engine
 	switch q := req.(type) {
+	case *transport.Classify:
+		return classify(r, q)
+	case *transport.Links:
+		return e.Links(q)
+	case *transport.Survey:
+		return survey(r, q)
+	case *transport.QueryBySemantic:
+		return n.queryBySemantic(ctx, r, q)
 	case *transport.QueryConcept:
 		return queryConcept(e, q)
 	case *transport.GetNeighbors:

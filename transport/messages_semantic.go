@@ -2,8 +2,7 @@ package transport
 
 import "github.com/sutra-grid/sutra-grid/internal/pack"
 
-// Requests of the Sutra protocol that the server works on itself: it embeds and links. Those that classify (FindPathSemantic to
-// QueryBySemantic) have their form here and are answered as unsupported.
+// Requests of the Sutra protocol that the server works on itself: it embeds and links, and it classifies (docs/semantics.md).
 type (
 	// LearnConceptV2 learns a concept from its content; the server gives it its id (ConceptIDOf).
 	LearnConceptV2 struct {
@@ -50,9 +49,9 @@ type (
 		EndID    string          `wire:"end_id"`
 		Filter   *SemanticFilter `wire:"filter"`
 		MaxDepth uint32          `wire:"max_depth"`
-		MaxPaths uint32          `wire:"max_paths"` // at most 100 are returned
+		MaxPaths uint32          `wire:"max_paths"` // 0 or above 100: 100
 	}
-	// FindPathSemanticOk has the shortest paths first.
+	// FindPathSemanticOk has the most certain paths first, of those the shortest, then by their ids.
 	FindPathSemanticOk struct {
 		Paths []SemanticPath `wire:"paths"`
 	}

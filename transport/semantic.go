@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -11,13 +13,25 @@ import (
 
 // Limits of the requests of messages_semantic.go.
 const (
-	MaxExtracted     = 100   // associations that one LearnConceptV2 adds
-	MaxPaths         = 100   // paths of one answer
-	DefaultSemantic  = 100   // concepts of a QueryBySemantic without a limit
-	MaxSemanticLimit = 10000 // concepts of a QueryBySemantic
-	MaxTerms         = 100   // required terms of a filter, each at most MaxID bytes
-	MaxExists        = 10000 // ids of an Exists
+	MaxExtracted     = 100      // associations that one LearnConceptV2 adds
+	MaxPaths         = 100      // paths of one answer
+	DefaultSemantic  = 100      // concepts of a QueryBySemantic without a limit
+	MaxSemanticLimit = 10000    // concepts of a QueryBySemantic
+	MaxTerms         = 100      // required terms of a filter, each at most MaxID bytes
+	MaxExists        = 10000    // ids of an Exists, Classify or Links
+	SemanticBytes    = 32 << 20 // of the contents in the answer to one QueryBySemantic
 )
+
+// The names that the semantic requests know, in lower case; requests may write them in any. Each list is in the order in which
+// the first of several that fit as well is taken (docs/semantics.md).
+var (
+	SemanticTypes = []string{"negation", "condition", "causal", "rule", "definitional", "temporal", "event", "quantitative", "entity"}
+	Domains       = []string{"medical", "legal", "financial", "technical", "scientific", "business", "general"}
+	CausalTypes   = []string{"direct", "indirect", "enabling", "preventing", "correlation"}
+)
+
+// CausalAssociation is the protocol's association type for what brings something about.
+const CausalAssociation = 1
 
 // DefaultLearnOptions are those of a request without any.
 func DefaultLearnOptions() LearnOptions {
@@ -80,12 +94,12 @@ func validateSemantic(req any) *event.Error {
 	case *FindTemporalChain:
 		return validTemporal(m)
 	case *FindCausalChain:
-		return first(validID("start_id", m.StartID), atMost("max_depth", int64(m.MaxDepth), MaxPathDepth))
+		return first(validID("start_id", m.StartID), validName("causal_type", m.CausalType, CausalTypes), atMost("max_depth", int64(m.MaxDepth), MaxPathDepth))
 	case *FindContradictions:
 		if m.ConceptID == nil {
-			return nil
+			return validName("domain", m.Domain, Domains)
 		}
-		return first(validID("concept_id", *m.ConceptID), atMost("max_depth", int64(*m.MaxDepth), MaxPathDepth))
+		return first(validID("concept_id", *m.ConceptID), validName("domain", m.Domain, Domains), atMost("max_depth", int64(*m.MaxDepth), MaxPathDepth))
 	case *QueryBySemantic:
 		if m.Limit == nil {
 			return validFilter(m.Filter)
@@ -93,13 +107,32 @@ func validateSemantic(req any) *event.Error {
 		return first(validFilter(m.Filter), atMost("limit", int64(*m.Limit), MaxSemanticLimit))
 	case *Embed:
 		return first(atMost("number of texts", int64(len(m.Texts)), MaxBatch), validContents(m.Texts))
+	case *Classify:
+		return first(validFrontier(m.ConceptIDs), validFilter(m.Filter))
+	case *Links:
+		return first(validFrontier(m.ConceptIDs), direction(m.Direction))
+	case *Survey:
+		return validFilter(m.Filter) // its cursor is one of the engine's, which knows its own
 	case *Exists:
-		if e := atMost("number of concept_ids", int64(len(m.ConceptIDs)), MaxExists); e != nil {
-			return e
-		}
-		return validIDs("concept_ids", m.ConceptIDs)
+		return validFrontier(m.ConceptIDs)
 	}
 	return nil
+}
+
+// validFrontier checks the ids of a read of many concepts.
+func validFrontier(ids []string) *event.Error {
+	if e := atMost("number of concept_ids", int64(len(ids)), MaxExists); e != nil {
+		return e
+	}
+	return validIDs("concept_ids", ids)
+}
+
+// validName accepts one of the names in any case, and none at all.
+func validName(field string, name *string, names []string) *event.Error {
+	if name == nil || *name == "" || slices.Contains(names, strings.ToLower(*name)) {
+		return nil
+	}
+	return invalid("%s is %.40q: want one of %s", field, *name, strings.Join(names, ", "))
 }
 
 func validContent(field, content string) *event.Error {
@@ -142,7 +175,8 @@ func validFilter(f *SemanticFilter) *event.Error {
 	if f == nil {
 		return nil
 	}
-	if e := first(finite("min_confidence", f.MinConfidence), atMost("number of required_terms", int64(len(f.RequiredTerms)), MaxTerms)); e != nil {
+	if e := first(validName("semantic_type", f.SemanticType, SemanticTypes), validName("domain_context", f.DomainContext, Domains),
+		finite("min_confidence", f.MinConfidence), atMost("number of required_terms", int64(len(f.RequiredTerms)), MaxTerms)); e != nil {
 		return e
 	}
 	for i, term := range f.RequiredTerms {
@@ -158,7 +192,7 @@ func validTemporal(m *FindTemporalChain) *event.Error {
 		if *m.StartTime > *m.EndTime {
 			return invalid("start_time %d is after end_time %d", *m.StartTime, *m.EndTime)
 		}
-		return nil
+		return validName("domain", m.Domain, Domains)
 	}
 	for _, bound := range []struct {
 		name  string
@@ -171,4 +205,17 @@ func validTemporal(m *FindTemporalChain) *event.Error {
 		}
 	}
 	return first(validID("start_id", *m.StartID), validID("end_id", *m.EndID), atMost("max_depth", int64(*m.MaxDepth), MaxPathDepth))
+}
+
+// LimitOf is how many concepts a query asks for.
+func LimitOf(q *QueryBySemantic) int {
+	if q.Limit == nil {
+		return DefaultSemantic
+	}
+	return int(*q.Limit)
+}
+
+// TooMuchContent refuses an answer to QueryBySemantic.
+func TooMuchContent() *event.Error {
+	return &event.Error{Kind: event.KindTooLarge, Op: "QueryBySemantic", Message: fmt.Sprintf("the answer is larger than %d MiB: ask with a smaller limit", SemanticBytes>>20)}
 }
