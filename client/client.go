@@ -126,6 +126,10 @@ func (c *Client) Do(ctx context.Context, req any) (any, error) {
 		return c.walkSemantic(ctx, r)
 	case *transport.Scan:
 		return c.scan(ctx, r)
+	case *transport.VectorSearch:
+		return c.vectorSearch(ctx, r)
+	case *transport.Embed:
+		return c.embedTexts(ctx, r)
 	case *transport.GetStats:
 		return c.stats(ctx)
 	case *transport.GetAllConceptIds:

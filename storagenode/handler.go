@@ -53,7 +53,7 @@ func (n *Node) checkPlain(req any) error {
 		*transport.GetAssociation, *transport.GetAllConceptIds, *transport.GetStats, *transport.Flush, *transport.HealthCheck,
 		*transport.Neighbors, *transport.Expand, *transport.DeleteConcept, *transport.DeleteAssociation,
 		*transport.LearnConceptV2, *transport.LearnBatch, *transport.Embed, *transport.Exists,
-		*transport.QueryByMetadata, *transport.Scan, *transport.ContentHash,
+		*transport.QueryByMetadata, *transport.Scan, *transport.ContentHash, *transport.VectorSearch,
 		*transport.FindPathSemantic, *transport.FindTemporalChain, *transport.FindCausalChain, *transport.FindContradictions,
 		*transport.QueryBySemantic, *transport.Classify, *transport.Links, *transport.Survey:
 		return transport.Validate(req, int(n.cfg.Dimension))

@@ -22,7 +22,7 @@ import (
 //	DIR/ IDENTITY LOCK   whose it is, and that one process at a time uses it
 //	     replicas.json   the manifest
 //	     shardmap.mp     the last map the masters sent
-//	     shards/<id>/    one replica: IDENTITY, raft/, engine/
+//	     shards/<id>/    one replica: IDENTITY, raft/, engine/, vectors (the index, made from the engine where it is missing)
 //	     shards/<id>.new a replica whose making a crash cut off; thrown away
 const (
 	identityFile = "IDENTITY"
@@ -30,6 +30,7 @@ const (
 	shardsDir    = "shards"
 	raftDir      = "raft"
 	engineDir    = "engine"
+	vectorsFile  = "vectors"
 	newSuffix    = ".new"
 	tmpSuffix    = ".tmp" // of a file that datadir was about to replace
 )

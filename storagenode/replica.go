@@ -13,6 +13,7 @@ import (
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/storagenode/engine"
+	"github.com/sutra-grid/sutra-grid/storagenode/nearest"
 )
 
 // handOver bounds how long a closing leader waits for another replica to lead.
@@ -24,6 +25,7 @@ type replica struct {
 	id     event.ReplicaID
 	dir    *datadir.Dir
 	engine *engine.Engine
+	vector *nearest.Keeper
 	group  *raftgroup.Group
 	queue  *waitQueue
 	tuning tuning
@@ -45,15 +47,17 @@ type caller interface {
 	Call(ctx context.Context, req any) (any, error)
 }
 
-// machine is the engine as the group sees it, with a nudge to the leader's watch over prepared attempts.
+// machine is the engine as the group sees it, with a nudge to the leader's watch over prepared attempts and to the vector index.
 type machine struct {
 	*engine.Engine
 	changed signal
+	vector  *nearest.Keeper
 }
 
 // Apply applies, and nudges when something was prepared.
 func (m machine) Apply(entries []raftgroup.Entry) [][]any {
 	answers := m.Engine.Apply(entries)
+	m.vector.Changed()
 	if anyPrepare(answers) {
 		m.changed.nudge()
 	}
@@ -63,6 +67,7 @@ func (m machine) Apply(entries []raftgroup.Entry) [][]any {
 // Restore replaces the state and with it the set of prepared attempts.
 func (m machine) Restore(r io.Reader) error {
 	defer m.changed.nudge()
+	defer m.vector.Changed()
 	return m.Engine.Restore(r)
 }
 
@@ -120,11 +125,12 @@ func (r *replica) open(n *Node, path string) error {
 	if err != nil {
 		return fmt.Errorf("open engine: %w", err)
 	}
+	r.vector = n.openVectors(r, path)
 	r.queue = newWaitQueue(r.engine)
 	r.group, err = raftgroup.Open(raftgroup.Config{
 		GroupID: string(r.shard), LocalID: r.id, Dir: filepath.Join(path, raftDir),
 		Host: n.host, Network: n.cfg.Network, TLS: n.cfg.TLS, Addresses: n.maps.address,
-		Timeouts: n.cfg.Groups.Timeouts, FSM: machine{r.engine, r.changed}, Level: level, Lead: r.lead, Applied: r.engine.Applied,
+		Timeouts: n.cfg.Groups.Timeouts, FSM: machine{r.engine, r.changed, r.vector}, Level: level, Lead: r.lead, Applied: r.engine.Applied,
 		SnapshotThreshold: n.cfg.Groups.SnapshotThreshold, TrailingLogs: n.cfg.Groups.TrailingLogs,
 		SegmentBytes: n.cfg.Groups.SegmentBytes, Fatal: fatal, Log: r.log,
 	})
@@ -161,6 +167,9 @@ func (r *replica) closeStores() error {
 	var err error
 	if r.group != nil {
 		err = errors.Join(err, r.group.Close())
+	}
+	if r.vector != nil {
+		r.vector.Close()
 	}
 	if r.engine != nil {
 		err = errors.Join(err, r.engine.Close())

@@ -23,10 +23,12 @@ type replicas struct {
 	open    map[event.ShardID]*replica
 	refused map[event.ShardID]error // why a replica does not serve; it is tried again by a new process only
 	faults  []error                 // what the last plan or its steps could not do; tried again with the next map
+
+	building chan struct{} // one at a time builds its vector index
 }
 
 func newReplicas(made *manifest) *replicas {
-	return &replicas{walks: semanticwalk.NewSlots(), made: made, open: map[event.ShardID]*replica{}, refused: map[event.ShardID]error{}}
+	return &replicas{walks: semanticwalk.NewSlots(), made: made, open: map[event.ShardID]*replica{}, refused: map[event.ShardID]error{}, building: make(chan struct{}, 1)}
 }
 
 // get is the open replica of a shard.

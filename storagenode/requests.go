@@ -136,6 +136,11 @@ func (n *Node) lookUp(ctx context.Context, r *replica, c call) (out outcome, err
 	switch q := c.request.(type) {
 	case *transport.FindPath:
 		return r.findPath(ctx, q, c.stale)
+	case *transport.VectorSearch:
+		out.index, err = r.everything(ctx, c.stale, func() (err error) {
+			out.reply, err = r.nearest(ctx, q)
+			return err
+		})
 	case *transport.QueryBySemantic, *transport.Survey, *transport.GetAllConceptIds, *transport.GetStats, *transport.QueryByMetadata, *transport.Scan:
 		out.index, err = r.everything(ctx, c.stale, look)
 	default:

@@ -28,7 +28,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // parts are the structs of the message files that are only parts of messages.
-var parts = []string{"Metadata", "Any", "Op", "Neighbor", "ConceptItem", "AgentRecord", "NodeRecord", "ShardHealth", "Peer", "NodeAssignment", "StateDigest",
+var parts = []string{"Metadata", "Any", "Op", "Neighbor", "ConceptItem", "VectorResult", "AgentRecord", "NodeRecord", "ShardHealth", "Peer", "NodeAssignment", "StateDigest",
 	"LearnOptions", "SemanticFilter", "SemanticPath", "SemanticConcept", "temporalForm", "temporalEnds", "temporalSpan", "contradictionsForm", "contradictionsAround",
 	"Classified", "Statement", "Edge",
 	"EmittedEvent", "Answered", "Reading", "Read", "Contract", "FeedOutbox", "FeedSink"}
@@ -173,6 +173,9 @@ func TestGoldenFrames(t *testing.T) {
 		{FlushOk{}, "00000008 a7" + hexa("FlushOk")},
 		{QueryConceptOk{}, "00000055 81 ae" + hexa("QueryConceptOk") + "86 a5" + hexa("found") + "c2 aa" + hexa("concept_id") + "a0 a7" + hexa("content") +
 			"a0 a8" + hexa("strength") + "ca00000000 aa" + hexa("confidence") + "ca00000000 a8" + hexa("metadata") + "c0"},
+		{VectorSearch{QueryVector: []float32{1}, K: 2, EFSearch: 64}, "00000049 81 ac" + hexa("VectorSearch") + "86 ac" + hexa("query_vector") + "91 ca3f800000 a1" +
+			hexa("k") + "02 a9" + hexa("ef_search") + "40 aa" + hexa("attributes") + "80 a4" + hexa("tags") + "90 a5" + hexa("exact") + "c2"},
+		{VectorSearchOk{Results: []VectorResult{{"aa", 0.5}}}, "00000023 81 ae" + hexa("VectorSearchOk") + "81 a7" + hexa("results") + "91 92 a2" + hexa("aa") + "ca3f000000"},
 		{GetNeighborsOk{}, "0000001f 81 ae" + hexa("GetNeighborsOk") + "81 ac" + hexa("neighbor_ids") + "90"},
 	}
 	for _, tt := range tests {
@@ -231,6 +234,9 @@ func TestWhatClientsInTheFieldSend(t *testing.T) {
 			&LearnConcept{ConceptID: "a", Strength: 1, Confidence: 1, Metadata: &Metadata{Attributes: map[string]string{"k": "v"}, Tags: []string{"t"}}}},
 		{"by name with extra fields", "81" + str("FindPath") + "84" + str("x") + "93010203" + str("max_depth") + "d005" + str("start_id") + str("a") + str("end_id") + str("b"),
 			&FindPath{StartID: "a", EndID: "b", MaxDepth: 5}},
+		{"a search by position", "81" + str("VectorSearch") + "93 92 01 cb3fe0000000000000 0a ccc8", &VectorSearch{QueryVector: []float32{1, 0.5}, K: 10, EFSearch: 200}},
+		{"a search by name", "81" + str("VectorSearch") + "83" + str("k") + "05" + str("query_vector") + "91ca3f800000" + str("ef_search") + "00",
+			&VectorSearch{QueryVector: []float32{1}, K: 5}},
 		{"plain error", "81" + str("Error") + "81" + str("message") + str("no"), &event.Error{Kind: event.KindInternal, Message: "no"}},
 	}
 	for _, tt := range tests {

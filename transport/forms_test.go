@@ -61,6 +61,9 @@ func TestFormsOfEveryRequest(t *testing.T) {
 			{"attributes", append(pack.AppendMapHeader(nil, 1), append(text("k"), text("v")...)...), true}, {"tags", texts("t"), true}, {"from", whole(1), true},
 			{"to", double(2.5), true}, {"order", text("desc"), true}, {"limit", double(3), true}, {"cursor", text("x"), true}}},
 		{&Scan{"p", 3, "x"}, &Scan{}, []sent{{"prefix", text("p"), true}, {"limit", double(3), true}, {"cursor", text("x"), true}}},
+		{&VectorSearch{[]float32{1, 0.5}, 3, 64, map[string]string{"k": "v"}, []string{"t"}, true}, &VectorSearch{QueryVector: []float32{1, 0.5}, K: 3, EFSearch: 64}, []sent{
+			{"query_vector", list(whole(1), double(0.5)), false}, {"k", double(3), false}, {"ef_search", double(64), false},
+			{"attributes", append(pack.AppendMapHeader(nil, 1), append(text("k"), text("v")...)...), true}, {"tags", texts("t"), true}, {"exact", pack.AppendBool(nil, true), true}}},
 	} {
 		if tt.least == nil {
 			tt.least = tt.want

@@ -3,6 +3,7 @@ package transport
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -34,6 +35,9 @@ const (
 	PageBytes         = 1 << 20 // such a page ends with the item that passes this
 	MaxEventsLimit    = 10000   // events of a page of ListEvents
 	DefaultEvents     = 1000    // events of a page when the request names no limit
+
+	MaxK  = 1000  // results of a VectorSearch
+	MaxEF = 10000 // its candidates
 )
 
 // Validate checks a request of the storage protocol, and all requests inside it, against the limits. dimension is the
@@ -74,6 +78,8 @@ func validate(req any, dimension int) *event.Error {
 		return validateQuery(m)
 	case *Scan:
 		return validateScan(m)
+	case *VectorSearch:
+		return validateVectorSearch(m, dimension)
 	case *DeleteConcept:
 		return validID("concept_id", m.ConceptID)
 	case *DeleteAssociation:
@@ -164,7 +170,7 @@ func validateConcept(c concept, dimension int) *event.Error {
 	if len(c.content) > MaxContent {
 		return tooLarge("content has %d bytes: at most %d are allowed", len(c.content), MaxContent)
 	}
-	if e := validVector(c.embedding, dimension); e != nil {
+	if e := validVector("embedding", c.embedding, dimension); e != nil {
 		return e
 	}
 	if c.metadata == nil {
@@ -174,19 +180,35 @@ func validateConcept(c concept, dimension int) *event.Error {
 		atMost("number of attributes", int64(len(c.metadata.Attributes)), MaxAttributes))
 }
 
-func validVector(v []float32, dimension int) *event.Error {
+func validVector(field string, v []float32, dimension int) *event.Error {
 	switch {
 	case len(v) == 0:
 		return nil
 	case len(v) > MaxDimension:
-		return tooLarge("embedding has %d dimensions: at most %d are allowed", len(v), MaxDimension)
+		return tooLarge("%s has %d dimensions: at most %d are allowed", field, len(v), MaxDimension)
 	case dimension != 0 && len(v) != dimension:
-		return invalid("embedding has %d dimensions: this grid's vectors have %d", len(v), dimension)
+		return invalid("%s has %d dimensions: this grid's vectors have %d", field, len(v), dimension)
 	}
 	for i, x := range v {
-		if x-x != 0 { // NaN or infinite; the field is named only then, as a vector has hundreds of components
-			return finite(fmt.Sprintf("embedding[%d]", i), x)
+		if x-x != 0 { // NaN or infinite; the component is named only then, as a vector has hundreds
+			return finite(fmt.Sprintf("%s[%d]", field, i), x)
 		}
+	}
+	return nil
+}
+
+func validateVectorSearch(m *VectorSearch, dimension int) *event.Error {
+	if e := first(validVector("query_vector", m.QueryVector, dimension), atMost("k", int64(m.K), MaxK), atMost("ef_search", int64(m.EFSearch), MaxEF),
+		atMost("number of attributes", int64(len(m.Attributes)), MaxAttributes), atMost("number of tags", int64(len(m.Tags)), MaxTags)); e != nil {
+		return e
+	}
+	switch {
+	case m.K == 0:
+		return invalid("k is 0: want 1 to %d", MaxK)
+	case len(m.QueryVector) == 0:
+		return invalid("query_vector is empty")
+	case !slices.ContainsFunc(m.QueryVector, func(x float32) bool { return x != 0 }):
+		return invalid("query_vector is zero: it has no direction, and so no cosine to any other")
 	}
 	return nil
 }

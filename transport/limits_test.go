@@ -19,6 +19,11 @@ func TestValidate(t *testing.T) {
 		change(c)
 		return c
 	}
+	search := func(change func(*VectorSearch)) *VectorSearch {
+		s := &VectorSearch{QueryVector: []float32{1, 0, 0, 0}, K: 1}
+		change(s)
+		return s
+	}
 	op := func(o Op) *Write { return &Write{Ops: []Op{{Kind: OpLearnAssociation, ID: "a", Target: "b"}, o}} }
 	attrs := map[string]string{}
 	for i := range MaxAttributes + 1 {
@@ -77,6 +82,19 @@ func TestValidate(t *testing.T) {
 		{"op without target", op(Op{Kind: OpLinkIn, ID: "a"}), event.KindInvalid, "ops[1]: target is empty"},
 		{"op with NaN", op(Op{Kind: OpLearnConcept, ID: "a", Strength: nan}), event.KindInvalid, "ops[1]: strength"},
 		{"prepare", &Prepare{Ops: []Op{{Kind: OpLinkOut, ID: "a", Target: long}}}, event.KindTooLarge, "ops[0]: target"},
+		{"good search", search(func(*VectorSearch) {}), "", ""},
+		{"largest search", search(func(s *VectorSearch) { s.K, s.EFSearch = MaxK, MaxEF }), "", ""},
+		{"search for none", search(func(s *VectorSearch) { s.K = 0 }), event.KindInvalid, "k is 0"},
+		{"search for too many", search(func(s *VectorSearch) { s.K = MaxK + 1 }), event.KindTooLarge, "k is 1001"},
+		{"search among too many", search(func(s *VectorSearch) { s.EFSearch = MaxEF + 1 }), event.KindTooLarge, "ef_search is 10001"},
+		{"search for nothing", search(func(s *VectorSearch) { s.QueryVector = nil }), event.KindInvalid, "query_vector is empty"},
+		{"search for zeros", search(func(s *VectorSearch) { s.QueryVector = make([]float32, 4) }), event.KindInvalid, "query_vector is zero"},
+		{"search in another dimension", search(func(s *VectorSearch) { s.QueryVector = make([]float32, 3) }), event.KindInvalid, "query_vector has 3 dimensions"},
+		{"search in many dimensions", search(func(s *VectorSearch) { s.QueryVector = make([]float32, MaxDimension+1) }), event.KindTooLarge, "2049"},
+		{"search for NaN", search(func(s *VectorSearch) { s.QueryVector[1] = nan }), event.KindInvalid, "query_vector[1] is NaN"},
+		{"search for infinity", search(func(s *VectorSearch) { s.QueryVector[3] = inf }), event.KindInvalid, "query_vector[3] is +Inf"},
+		{"search by many tags", search(func(s *VectorSearch) { s.Tags = make([]string, MaxTags+1) }), event.KindTooLarge, "tags is 101"},
+		{"search by many attributes", search(func(s *VectorSearch) { s.Attributes = attrs }), event.KindTooLarge, "attributes is 101"},
 		{"inside routed", &Routed{Request: Any{&QueryConcept{}}}, event.KindInvalid, "concept_id"},
 		{"routed nothing", &Routed{}, event.KindInvalid, "request is missing"},
 		{"no limits", &GetStats{}, "", ""},

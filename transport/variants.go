@@ -75,6 +75,7 @@ var variants = newVariantTable([]entry{
 	{QueryByMetadata{}, storage | read}, {QueryByMetadataOk{}, storage},
 	{Scan{}, storage | read}, {ScanOk{}, storage},
 	{ContentHash{}, storage | read}, {ContentHashOk{}, storage},
+	{VectorSearch{}, storage | read}, {VectorSearchOk{}, storage},
 	{event.Error{}, 0},
 
 	{RegisterAgent{}, withID}, {RegisterAgentOk{}, 0},

@@ -68,6 +68,13 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/event", "errors of bad queries"},
 		{"transport", "limits of ids and dimensions"},
 	},
+	"storagenode/nearest": {
+		{"fsm/event", "error kinds"},
+		{"storagenode/engine", "the vectors, and the record of what changed"},
+		{"storagenode/vector", "the index that it keeps"},
+		{"transport", "the query and its results"},
+	},
+	"storagenode/vector/vectortest": {},
 	"storagenode": {
 		{"fsm/event", "ids and errors"},
 		{"fsm/shardmap", "ownership"},
@@ -80,6 +87,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"internal/pack", "the form of the cached map"},
 		{"internal/raftgroup", "replica groups"},
 		{"storagenode/engine", "the replica's state machine"},
+		{"storagenode/nearest", "vector search"},
 		{"storagenode/lock", "wait queues"},
 		{"transport", "the server and the masters"},
 	},

@@ -122,6 +122,8 @@ type applier struct {
 	index    uint64 // of the entry in hand
 	level    uint32 // of the entry in hand: the rules that it was written under (safety S13)
 	position uint32 // of the op in hand in the entry
+
+	vectorChanged uint64 // the last entry that changed a vector; 0: none did
 }
 
 func (a *applier) entry(en *raftgroup.Entry) ([]any, error) {
@@ -189,11 +191,17 @@ func (a *applier) commit() error {
 	if err := a.batch.Set([]byte{tableMeta}, value, nil); err != nil {
 		return err
 	}
+	if err := a.batch.Set([]byte{tableChangesThrough}, indexValue(a.meta.Applied), nil); err != nil {
+		return err
+	}
 	if err := a.batch.Commit(pebble.NoSync); err != nil {
 		return err
 	}
 	shared := a.meta
 	a.e.shared.Store(&shared)
+	if a.vectorChanged > 0 {
+		a.e.vectorsChanged.Store(a.vectorChanged)
+	}
 	a.doubt.settle() // before the locks: their release wakes those who then ask Prepared
 	a.e.locks.Settle()
 	if err := a.batch.Close(); err != nil {

@@ -228,6 +228,9 @@ func (a *applier) removeFound(op *transport.Op, before *head, edges []edge) erro
 		if err := a.batch.Delete(vectorKey(nil, op.ID), nil); err != nil {
 			return err
 		}
+		if err := a.recordVector(op.ID); err != nil {
+			return err
+		}
 	}
 	if err := a.reindex(op.ID, &before.indexed, nil); err != nil {
 		return err

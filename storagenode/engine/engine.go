@@ -76,6 +76,8 @@ type Engine struct {
 	locks  *lock.Table
 	shared atomic.Pointer[meta] // what the last committed batch says, for readers
 
+	vectorsChanged atomic.Uint64 // see VectorsChanged
+
 	state   *state  // of the applying goroutine
 	scratch scratch // of the applying goroutine
 
@@ -144,6 +146,9 @@ func (e *Engine) open() error {
 	if err == nil {
 		err = upgrade(s.db, &loaded.meta, e.o.Log)
 	}
+	if err == nil {
+		err = openVectorRecord(s.db, loaded.meta.Applied)
+	}
 	if err != nil {
 		s.release()
 		return err
@@ -160,6 +165,7 @@ func (e *Engine) install(s *store, loaded *state) {
 	e.locks.Replace(loaded.held())
 	shared := loaded.meta
 	e.shared.Store(&shared)
+	e.vectorsChanged.Store(shared.Applied) // nobody knows better
 }
 
 func (e *Engine) storeConfig() storeConfig {

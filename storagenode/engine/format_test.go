@@ -78,8 +78,13 @@ func goldenEngine(t *testing.T) *Engine {
 	return e
 }
 
-// keySpace is every row of a store, in hexadecimal.
+// keySpace is every row that replicas have in common, in hexadecimal.
 func keySpace(t *testing.T, e *Engine) string {
+	t.Helper()
+	return dumpOf(t, e, func(key []byte) bool { return !isLocal(key) })
+}
+
+func dumpOf(t *testing.T, e *Engine, want func(key []byte) bool) string {
 	t.Helper()
 	var b strings.Builder
 	s, err := e.use()
@@ -88,7 +93,9 @@ func keySpace(t *testing.T, e *Engine) string {
 	it, err := s.db.NewIter(&pebble.IterOptions{})
 	must(t, err)
 	for ok := it.First(); ok; ok = it.Next() {
-		fmt.Fprintf(&b, "%x %x\n", it.Key(), it.Value())
+		if want(it.Key()) {
+			fmt.Fprintf(&b, "%x %x\n", it.Key(), it.Value())
+		}
 	}
 	must(t, it.Close())
 	return b.String()
@@ -98,6 +105,7 @@ func keySpace(t *testing.T, e *Engine) string {
 func TestGoldenKeySpace(t *testing.T) {
 	e := goldenEngine(t)
 	golden(t, "keyspace-2.txt", keySpace(t, e))
+	golden(t, "local-2.txt", dumpOf(t, e, isLocal))
 	golden(t, "snapshot-2.txt", hex.EncodeToString(snapshotOf(t, e))+"\n")
 	golden(t, "kept-2.txt", hex.EncodeToString(keptOf(t, e))+"\n")
 }

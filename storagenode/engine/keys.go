@@ -14,6 +14,9 @@ import (
 //	01                               -> meta: applied index, log time, horizon, counters
 //	10 id                            -> concept
 //	11 id                            -> its vector: float32s, little-endian, nothing else
+//	12 index(8) id                   -> nothing: the vector was changed or removed at this log index (vectorrecord.go)
+//	13                               -> behind which index table 12 has every change, 8 bytes
+//	14                               -> up to which index it does, 8 bytes
 //	20 source 00 order               -> link{target, type, confidence}, in commit order
 //	21 target 00 order               -> link{source, type, confidence}, in commit order
 //	22 source 00 target 00 type(4)   -> order (12 bytes) of the link in 20
@@ -25,14 +28,19 @@ import (
 //	41 hash(16) created(8) id        -> nothing: the same, of those with an attribute; the hash is of its key and value
 //	42 hash(16) created(8) id        -> nothing: the same, of those with a tag
 //
-// Tables 12 to 1f are kept for what belongs to vectors.
+// Tables 12 to 14 are this replica's own: in no digest and in no snapshot. 15 to 1f are kept for what belongs to vectors.
 //
 // An order is the log index (8) and the position in the entry (4) at which the association first committed here. Learning it
 // again finds the order in 22 and 23 and leaves it, so it keeps its place.
 const (
-	tableMeta     byte = 0x01
-	tableConcept  byte = 0x10
-	tableVector   byte = 0x11
+	tableMeta    byte = 0x01
+	tableConcept byte = 0x10
+	tableVector  byte = 0x11
+
+	tableVectorChange   byte = 0x12
+	tableChangesBehind  byte = 0x13
+	tableChangesThrough byte = 0x14
+
 	tableOut      byte = 0x20
 	tableIn       byte = 0x21
 	tableOutIndex byte = 0x22
@@ -100,6 +108,9 @@ func (s side) index() byte { return tableOutIndex + byte(s) }
 func idKey(b []byte, table byte, id string) []byte {
 	return append(append(b, table), id...)
 }
+
+// isLocal tells the rows that are this replica's own.
+func isLocal(key []byte) bool { return key[0] >= tableVectorChange && key[0] <= tableChangesThrough }
 
 func conceptKey(b []byte, id string) []byte { return idKey(b, tableConcept, id) }
 func vectorKey(b []byte, id string) []byte  { return idKey(b, tableVector, id) }

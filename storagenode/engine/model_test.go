@@ -516,6 +516,9 @@ type world struct {
 	log    []raftgroup.Entry
 	bounds bounds
 	seed   int
+
+	vectors   map[uint64]map[string]string // the vectors behind every entry that a step ended with
+	forgotten uint64                       // changes up to here may be gone
 }
 
 func (w *world) options(fs vfs.FS) Options {
@@ -645,7 +648,7 @@ func (w *world) restoreElsewhere(t *rapid.T) {
 		t.Fatalf("the restored replica differs")
 	}
 	mustClose(t, w.e)
-	w.fs, w.e = fs, other
+	w.fs, w.e, w.forgotten = fs, other, other.Applied()
 }
 
 // replayElsewhere applies the whole log again, grouped otherwise, and compares key space by key space.
@@ -671,6 +674,7 @@ func (w *world) check(t *rapid.T) {
 	w.checkIndexes(t)
 	w.checkQueries(t)
 	w.checkTransactions(t)
+	w.checkVectors(t)
 }
 
 func (w *world) checkRows(t *rapid.T) {
@@ -827,7 +831,7 @@ func TestEngineIsItsModel(t *testing.T) {
 		b := levelBounds()
 		b.requests, b.window, b.ahead, b.prepared, b.attempts = 4, 60_000_000, 10_000_000, 3, 5
 		fs := vfs.NewCrashableMem()
-		w := &world{t: t, fs: fs, m: newModel(b), bounds: b}
+		w := &world{t: t, fs: fs, m: newModel(b), bounds: b, vectors: map[uint64]map[string]string{0: {}}}
 		w.e = mustOpen(t, w.options(fs))
 		defer func() { mustClose(t, w.e) }()
 		t.Repeat(map[string]func(*rapid.T){
@@ -837,6 +841,7 @@ func TestEngineIsItsModel(t *testing.T) {
 			"apply even more":  w.applyEntries,
 			"crash":            w.crash,
 			"reopen":           w.reopen,
+			"forget":           w.forget,
 			"restore":          w.restoreElsewhere,
 			"replay elsewhere": w.replayElsewhere,
 		})

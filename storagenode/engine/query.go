@@ -23,7 +23,12 @@ func (e *Engine) QueryByMetadata(q *transport.QueryByMetadata) (*transport.Query
 	}
 	ok := &transport.QueryByMetadataOk{Items: []transport.ConceptItem{}}
 	err = e.view(func(r pebble.Reader) (err error) {
-		s := &search{r: r, q: q, page: itemPage{limit: pageLimit(q.Limit)}}
+		page := itemPage{limit: pageLimit(q.Limit)}
+		s := &search{r: r, q: q, full: page.full}
+		s.take = func(id string) error {
+			_, err := page.add(r, id, func(c *conceptRecord) bool { return s.matches(c.Attributes, c.Tags) })
+			return err
+		}
 		defer func() { err = errors.Join(err, s.close()) }()
 		if err = s.open(); err == nil {
 			err = s.read(after)
@@ -31,7 +36,7 @@ func (e *Engine) QueryByMetadata(q *transport.QueryByMetadata) (*transport.Query
 		if err == nil && s.more {
 			ok.Cursor = transport.EncodeCursor(q, s.last)
 		}
-		ok.Items = append(ok.Items, s.page.items...)
+		ok.Items = append(ok.Items, page.items...)
 		return err
 	})
 	if err != nil {
@@ -120,13 +125,14 @@ func (p *itemPage) add(r pebble.Reader, id string, want func(*conceptRecord) boo
 	return true, nil
 }
 
-// search is one page of a query in the making. All indexes have one order within an attribute or a tag, so those that are asked
+// search is one page of a query in the making, or the ids of one. All indexes have one order within an attribute or a tag, so those that are asked
 // for are intersected by going around: each looks for the present candidate, and who does not have it names the next one. The
 // most selective index is asked in every round and so bounds the rounds; nothing is counted beforehand.
 type search struct {
 	r       pebble.Reader
 	q       *transport.QueryByMetadata
-	page    itemPage
+	take    func(id string) error // takes a concept that all indexes have
+	full    func() bool           // no more is wanted
 	streams []*stream
 
 	last transport.Place // everything up to here is decided
@@ -177,12 +183,15 @@ func (s *search) read(after *transport.Place) error {
 	candidate := bytes.Clone(first.place())
 	for looks := 0; valid; looks++ {
 		if agreed == len(s.streams) {
-			if err := s.take(candidate); err != nil {
+			if err := s.decided(candidate); err != nil {
+				return err
+			}
+			if err := s.take(s.last.ID); err != nil {
 				return err
 			}
 			valid = s.streams[at].advance()
 			candidate, agreed = append(candidate[:0], s.streams[at].place()...), 1
-			if valid && s.page.full() {
+			if valid && s.full() {
 				s.more = true
 				return nil
 			}
@@ -216,24 +225,15 @@ func (s *search) decided(candidate []byte) error {
 	return nil
 }
 
-// take reads a candidate that all indexes have.
-func (s *search) take(candidate []byte) error {
-	if err := s.decided(candidate); err != nil {
-		return err
-	}
-	_, err := s.page.add(s.r, s.last.ID, s.matches)
-	return err
-}
-
 // matches compares with the concept itself: the indexes only know hashes.
-func (s *search) matches(c *conceptRecord) bool {
+func (s *search) matches(attributes map[string]string, tags []string) bool {
 	for k, v := range s.q.Attributes {
-		if got, there := c.Attributes[k]; !there || got != v {
+		if got, there := attributes[k]; !there || got != v {
 			return false
 		}
 	}
 	for _, tag := range s.q.Tags {
-		if !slices.Contains(c.Tags, tag) {
+		if !slices.Contains(tags, tag) {
 			return false
 		}
 	}

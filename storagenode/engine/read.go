@@ -188,8 +188,8 @@ func tooLarge(op, advice string) *event.Error {
 // digestRows is how many rows are read between two looks at the deadline; they take milliseconds.
 const digestRows = 10_000
 
-// Digest is a SHA-256 over all keys and values, and the index it stands for. Replicas that applied the same entries have
-// the same one. It reads the whole store, or as far as ctx lets it.
+// Digest is a SHA-256 over all keys and values but the replica's own, and the index it stands for. Replicas that applied the
+// same entries have the same one. It reads the whole store, or as far as ctx lets it.
 func (e *Engine) Digest(ctx context.Context) (sum [32]byte, applied uint64, err error) {
 	err = e.view(func(r pebble.Reader) error {
 		h := newDigest()
@@ -210,6 +210,9 @@ func (e *Engine) Digest(ctx context.Context) (sum [32]byte, applied uint64, err 
 			return err
 		}
 		for ok := it.First(); ok; ok = it.Next() {
+			if isLocal(it.Key()) {
+				continue
+			}
 			value, err := it.ValueAndErr()
 			if err != nil {
 				return errors.Join(err, it.Close())

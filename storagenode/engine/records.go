@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/pack"
@@ -171,11 +172,14 @@ func appendVector(b []byte, v []float32) []byte {
 	return b
 }
 
-func decodeVector(b []byte) ([]float32, error) {
+func decodeVector(b []byte) ([]float32, error) { return decodeVectorTo(nil, b) }
+
+// decodeVectorTo decodes into v's memory if it is enough.
+func decodeVectorTo(v []float32, b []byte) ([]float32, error) {
 	if len(b)%4 != 0 {
 		return nil, fmt.Errorf("vector of %d bytes", len(b))
 	}
-	v := make([]float32, len(b)/4)
+	v = slices.Grow(v[:0], len(b)/4)[:len(b)/4]
 	for i := range v {
 		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
 	}

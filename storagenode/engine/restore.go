@@ -101,7 +101,10 @@ func (e *Engine) fill(s *store, r io.Reader) (*state, error) {
 	if loaded.meta.Applied != header.Applied {
 		return nil, fmt.Errorf("the rows are the state at entry %d, the header says %d", loaded.meta.Applied, header.Applied)
 	}
-	return loaded, upgrade(s.db, &loaded.meta, e.o.Log)
+	if err := upgrade(s.db, &loaded.meta, e.o.Log); err != nil {
+		return nil, err
+	}
+	return loaded, openVectorRecord(s.db, header.Applied)
 }
 
 // readSnapshot reads a snapshot of a shard and gives each chunk of rows to take, which adds them to the digest. Without an

@@ -155,6 +155,9 @@ func (s *snapshot) stream(w io.Writer) error {
 	sum := newDigest()
 	var body []byte
 	for ok := it.First(); ok; ok = it.Next() {
+		if isLocal(it.Key()) {
+			continue
+		}
 		value, err := it.ValueAndErr()
 		if err != nil {
 			return errors.Join(err, it.Close())

@@ -268,13 +268,19 @@ func (a *applier) learnVector(op *transport.Op, had bool) error {
 			return nil
 		}
 		a.meta.Vectors--
-		return a.batch.Delete(a.key, nil)
+		if err := a.batch.Delete(a.key, nil); err != nil {
+			return err
+		}
+		return a.recordVector(op.ID)
 	}
 	if !had {
 		a.meta.Vectors++
 	}
 	a.value = appendVector(a.value[:0], op.Embedding)
-	return a.put(a.key, a.value)
+	if err := a.put(a.key, a.value); err != nil {
+		return err
+	}
+	return a.recordVector(op.ID)
 }
 
 // link writes one half of an association: a new one behind all others of its concept, a known one in its place.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -15,37 +14,9 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/sutra-grid/sutra-grid/storagenode/vector/vectortest"
 )
-
-// embeddings makes vectors as embedding models do: many clusters of different sizes and widths, overlapping, each stretched
-// along directions of its own.
-type embeddings struct {
-	r         *rand.Rand
-	dimension int
-	centres   [][]float32
-	stretch   [][]float32
-}
-
-func newEmbeddings(clusters, dimension int, seed uint64) *embeddings {
-	e := &embeddings{r: rand.New(rand.NewPCG(seed, 1)), dimension: dimension}
-	for range clusters {
-		e.centres = append(e.centres, random(e.r, dimension))
-		e.stretch = append(e.stretch, random(e.r, dimension))
-	}
-	return e
-}
-
-func (e *embeddings) next() []float32 {
-	u := e.r.Float64()
-	c := int(u * u * float64(len(e.centres))) // the first clusters are large
-	spread := float32(0.4 + 0.8*float64(c%7)/6)
-	along := float32(e.r.NormFloat64()) / 2
-	v := make([]float32, e.dimension)
-	for i := range v {
-		v[i] = e.centres[c][i] + spread*float32(e.r.NormFloat64()) + along*e.stretch[c][i]
-	}
-	return v
-}
 
 // selections are the filters: the share of ids that they let through, in per cent.
 var selections = []int{1, 10, 50, 100}
@@ -139,14 +110,14 @@ func (tr *trial) ask(t *testing.T, when string, q Query, truth [][]Result) {
 }
 
 // replace removes three vectors of ten and adds as many others, partly under the ids of those.
-func (tr *trial) replace(t *testing.T, e *embeddings) {
+func (tr *trial) replace(t *testing.T, e *vectortest.Clusters) {
 	t.Helper()
 	n := len(tr.m)
 	var gone, added []Change
 	for i := 0; i < n; i += 10 {
 		for j := range 3 {
 			gone = append(gone, Change{ID: fmt.Sprint("v", i+j)})
-			added = append(added, Change{fmt.Sprint("v", i+j+j%2*n), e.next()})
+			added = append(added, Change{fmt.Sprint("v", i+j+j%2*n), e.Next()})
 		}
 	}
 	for _, changes := range [][]Change{gone, added} {
@@ -158,14 +129,14 @@ func (tr *trial) replace(t *testing.T, e *embeddings) {
 // recall is the specification's bar: built, after removing and adding 30 %, after a restart, each with filters.
 func recall(t *testing.T, n, queries, workers int) {
 	const dimension = 768
-	e := newEmbeddings(max(n/100, 20), dimension, 42)
+	e := vectortest.NewClusters(max(n/100, 20), dimension, 42)
 	tr := &trial{x: newIndex(t, Options{Dimension: dimension, Workers: workers}), m: table{}}
 	for range queries {
-		tr.queries = append(tr.queries, e.next())
+		tr.queries = append(tr.queries, e.Next())
 	}
 	var changes []Change
 	for i := range n {
-		changes = append(changes, Change{fmt.Sprint("v", i), e.next()})
+		changes = append(changes, Change{fmt.Sprint("v", i), e.Next()})
 	}
 	tr.m.apply(changes)
 	before := heap0()

@@ -1,8 +1,10 @@
 package vector
 
 import (
+	"cmp"
 	"context"
 	"iter"
+	"math"
 	"slices"
 )
 
@@ -11,6 +13,13 @@ import (
 // memory order of chance; a scan compares matching in order.
 func scanRule(total, matching, ef int) bool {
 	return matching <= scanAlways || float64(matching)*float64(matching) <= walkCost*float64(ef)*float64(total)
+}
+
+// Few is how many vectors a search compares one by one at most when only they may be results. More need not be listed: Match
+// costs less.
+func (x *Index) Few(q *Query) int {
+	ef := max(cmp.Or(q.EF, DefaultEF), q.K)
+	return max(scanAlways, int(math.Sqrt(walkCost*float64(ef)*float64(x.Len()))))
 }
 
 // Measured (DESIGN.md, "Scan or walk").

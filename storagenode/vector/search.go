@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sutra-grid/sutra-grid/transport"
 )
 
 // What a query may ask for.
 const (
-	MaxK  = 1000  // results
-	MaxEF = 10000 // candidates of a walk
+	MaxK  = transport.MaxK  // results
+	MaxEF = transport.MaxEF // candidates of a walk
 	// DefaultEF is the candidates of a walk that names no number: recall@10 is above 0.95 with it.
 	DefaultEF = 64
 )

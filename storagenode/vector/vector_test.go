@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/storagenode/vector/vectortest"
 	"pgregory.net/rapid"
 )
 
@@ -101,13 +102,7 @@ func serial(t *testing.T) {
 	}
 }
 
-func random(r *rand.Rand, dimension int) []float32 {
-	v := make([]float32, dimension)
-	for i := range v {
-		v[i] = float32(r.NormFloat64())
-	}
-	return v
-}
+func random(r *rand.Rand, dimension int) []float32 { return vectortest.Random(r, dimension) }
 
 func TestDot(t *testing.T) {
 	kernels := map[string]func(a, b []int16) int32{"go": dotGo, "this machine's": newDot()}

@@ -1,0 +1,42 @@
+package storagenode
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/sutra-grid/sutra-grid/storagenode/nearest"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// openVectors starts to keep a replica's vector index, which is stored in the replica's directory.
+func (n *Node) openVectors(r *replica, dir string) *nearest.Keeper {
+	return nearest.Open(nearest.Config{
+		Engine: r.engine, Dimension: int(n.cfg.Dimension), Path: filepath.Join(dir, vectorsFile), Building: n.replicas.building,
+		Reports: vectorReports(r.log), Log: r.log,
+	})
+}
+
+// vectorReports tells the log, with the fields of the events hnsw_index_built and hnsw_index_loaded; node and shard are the log's.
+func vectorReports(log *slog.Logger) nearest.Reports {
+	return nearest.Reports{
+		Built: func(b nearest.Built) {
+			log.Info("vector index built", "vector_count", b.Vectors, "build_time_ms", b.Took.Milliseconds(), "dimension", b.Dimension)
+		},
+		Loaded: func(l nearest.Loaded) {
+			log.Info("vector index loaded", "vector_count", l.Vectors, "load_time_ms", l.Took.Milliseconds(), "persisted", true, "applied", l.Applied)
+		},
+	}
+}
+
+// nearest answers VectorSearch from this replica.
+func (r *replica) nearest(ctx context.Context, q *transport.VectorSearch) (any, error) {
+	results, err := r.vector.Search(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	if results == nil {
+		results = []transport.VectorResult{}
+	}
+	return &transport.VectorSearchOk{Results: results}, nil
+}
