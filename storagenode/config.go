@@ -32,6 +32,9 @@ type Config struct {
 	Dimension  uint32 // of vectors, 1 to transport.MaxDimension
 	CacheBytes int64  // the engines' block caches together
 
+	// CatchUpBytesPerSecond is how fast the states that other nodes begin new replicas with leave this one, all together.
+	CatchUpBytesPerSecond int64
+
 	Network transport.Network
 	TLS     *tls.Config // for every connection, accepted or dialled; nil is plain
 
@@ -70,8 +73,11 @@ func DefaultConfig() Config {
 	return Config{
 		Dimension:  768,
 		CacheBytes: 256 << 20, // smaller: Apply reads the rows it changes from disk; larger: three nodes on one machine want it too
-		Network:    transport.TCP(),
-		Embedding:  embed.DefaultConfig(),
+		// Half of a gigabit link, less than any disk of today reads: smaller, and large shards change places for hours;
+		// larger, and clients of the same machine wait.
+		CatchUpBytesPerSecond: 50 << 20,
+		Network:               transport.TCP(),
+		Embedding:             embed.DefaultConfig(),
 		Groups: Groups{
 			Timeouts: raftgroup.LANShards(),
 			// A snapshot of a shard flushes the engine; every 16,384 entries that is seconds apart under load. Smaller
@@ -101,6 +107,7 @@ func (c *Config) Validate() error {
 	check(c.Listen != "", "no address to listen on")
 	check(c.Dimension >= 1 && c.Dimension <= transport.MaxDimension, "dimension %d: must be 1 to %d", c.Dimension, transport.MaxDimension)
 	check(c.CacheBytes >= 1<<20, "cache of %d bytes: must be at least 1 MiB", c.CacheBytes)
+	check(c.CatchUpBytesPerSecond >= 1<<20, "catch-up with %d bytes per second: must be at least 1 MiB", c.CatchUpBytesPerSecond)
 	err := c.Groups.LogStore.Known()
 	check(err == nil, "%w", err)
 	check(c.Network != nil, "no network")

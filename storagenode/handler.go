@@ -35,6 +35,9 @@ func (n *Node) handle(ctx context.Context, _ *transport.Session, req any) (any, 
 	case *transport.Flush:
 		return n.flush()
 	}
+	if reply, ok, err := n.checkpointRequest(ctx, req); ok {
+		return reply, err
+	}
 	if err := n.checkPlain(req); err != nil {
 		return nil, err
 	}

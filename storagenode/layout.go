@@ -24,6 +24,8 @@ import (
 //	     shardmap.mp     the last map the masters sent
 //	     shards/<id>/    one replica: IDENTITY, raft/, engine/, vectors (the index, made from the engine where it is missing)
 //	     shards/<id>.new a replica whose making a crash cut off; thrown away
+//	     shards/<id>.fetch/<checkpoint>/      what has arrived of a state that a replica will begin with
+//	     shards/<id>/checkpoints/<checkpoint>/ a state that another node fetches; thrown away at the start
 const (
 	identityFile = "IDENTITY"
 	lockFile     = "LOCK"
@@ -144,6 +146,10 @@ func newIdentity(c *Config) datadir.Identity {
 // rename leaves what the next try throws away, one behind it a directory that the next try finds complete. Its raft has
 // not run before the manifest names it.
 func (n *Node) makeReplica(a assignment) error {
+	return n.placeReplica(a, func(dir string) error { return n.buildReplica(dir, a, nil) })
+}
+
+func (n *Node) placeReplica(a assignment, build func(dir string) error) error {
 	path := n.shardDir(a.shard)
 	entry := manifestEntry{ShardID: a.shard, ReplicaID: a.replica}
 	there, err := datadir.Exists(path)
@@ -160,7 +166,7 @@ func (n *Node) makeReplica(a assignment) error {
 	if err := os.RemoveAll(building); err != nil {
 		return err
 	}
-	if err := n.buildReplica(building, a); err != nil {
+	if err := build(building); err != nil {
 		return err
 	}
 	if err := os.Rename(building, path); err != nil {
@@ -172,8 +178,9 @@ func (n *Node) makeReplica(a assignment) error {
 	return n.replicas.record(n.dir.Path(), entry)
 }
 
-// buildReplica fills dir: identity before any store (safety S1), then the stores of log and state.
-func (n *Node) buildReplica(dir string, a assignment) error {
+// buildReplica fills dir: identity before any store (safety S1), then the stores of log and state; b is the state that the
+// replica begins with, nil: none.
+func (n *Node) buildReplica(dir string, a assignment, b *beginning) error {
 	id := datadir.Identity{
 		GridID: n.gridID(), Incarnation: n.maps.current().incarnation, Kind: kindReplica, ID: string(a.shard), StoreID: a.replica.StoreID(),
 	}
@@ -181,10 +188,14 @@ func (n *Node) buildReplica(dir string, a assignment) error {
 	if err != nil {
 		return err
 	}
-	err = raftgroup.Create(filepath.Join(dir, raftDir), raftgroup.CreateConfig{
-		GroupID: string(a.shard), LocalID: a.replica, Voters: a.voters, LogStore: n.cfg.Groups.LogStore, SegmentBytes: n.cfg.Groups.SegmentBytes,
-	})
-	if err == nil {
+	c := raftgroup.CreateConfig{GroupID: string(a.shard), LocalID: a.replica, Voters: a.voters, LogStore: n.cfg.Groups.LogStore, SegmentBytes: n.cfg.Groups.SegmentBytes}
+	if b != nil {
+		c.Voters, c.Join, c.At = nil, true, &b.at
+	}
+	err = raftgroup.Create(filepath.Join(dir, raftDir), c)
+	if err == nil && b != nil {
+		err = n.beginEngine(filepath.Join(dir, engineDir), a.shard, b)
+	} else if err == nil {
 		err = n.buildEngine(filepath.Join(dir, engineDir), a.shard)
 	}
 	return errors.Join(err, datadir.SyncDir(dir), d.Close())

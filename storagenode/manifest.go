@@ -104,7 +104,7 @@ func (m *manifest) check() error {
 // checkShardID refuses what cannot be the name of a directory of its own.
 func checkShardID(id event.ShardID) error {
 	s := string(id)
-	if s == "" || s == "." || s == ".." || len(s) > 64 || strings.ContainsAny(s, "/\\\x00") || strings.HasSuffix(s, newSuffix) {
+	if s == "" || s == "." || s == ".." || len(s) > 64 || strings.ContainsAny(s, "/\\\x00") || strings.HasSuffix(s, newSuffix) || strings.HasSuffix(s, fetchSuffix) {
 		return fmt.Errorf("shard id %q: not a name for a directory", id)
 	}
 	return nil

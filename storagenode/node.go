@@ -91,6 +91,7 @@ func (n *Node) open() error {
 		return err
 	}
 	n.dir, n.replicas = dir, newReplicas(made)
+	n.replicas.checkpoints = newCheckpoints(n.log, n.cfg.CatchUpBytesPerSecond)
 	listener, err := n.cfg.Network.Listen(n.cfg.Listen)
 	if err != nil {
 		return listenError(n.cfg.Listen, err)

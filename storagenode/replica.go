@@ -90,6 +90,9 @@ func (n *Node) openReplica(e manifestEntry) (*replica, error) {
 			return nil, fmt.Errorf("replica %s of %s: %w", e.ReplicaID, e.ShardID, err)
 		}
 	}
+	if err := removeCheckpoints(path); err != nil {
+		return nil, fmt.Errorf("replica %s of %s: %w", e.ReplicaID, e.ShardID, err)
+	}
 	r := &replica{
 		shard: e.ShardID, id: e.ReplicaID, changed: newSignal(), opened: make(chan struct{}), masters: n.callMasters(),
 		tuning: tuning{prepareWait: n.cfg.PrepareWait, inDoubtAfter: n.cfg.InDoubtAfter},

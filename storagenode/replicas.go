@@ -17,7 +17,9 @@ import (
 // replicas is the set of replicas that the node holds: what the manifest names, and of that what is open. One goroutine,
 // the reconciler, changes it.
 type replicas struct {
-	walks   semanticwalk.Slots // of all of them together
+	walks       semanticwalk.Slots // of all of them together
+	checkpoints *checkpoints       // of the open ones, for other nodes
+
 	mu      sync.RWMutex
 	made    *manifest
 	open    map[event.ShardID]*replica
@@ -85,6 +87,13 @@ func (s *replicas) status(m *mapState) string {
 		return statusStarting
 	}
 	return statusOK
+}
+
+// entry is what the manifest says of a shard.
+func (s *replicas) entry(id event.ShardID) (manifestEntry, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.made.lookup(id)
 }
 
 // held is the set as plan takes it.
@@ -158,6 +167,7 @@ func (s *replicas) record(dir string, e manifestEntry) error {
 
 // close hands over and stops every replica, all at once.
 func (s *replicas) close() error {
+	s.checkpoints.close()
 	var g errgroup.Group
 	for _, r := range s.all() {
 		g.Go(r.close)

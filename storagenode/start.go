@@ -50,6 +50,9 @@ func (n *Node) firstReplicas() error {
 	if !m.known() {
 		return nil
 	}
+	if err := n.forgetFetched(m); err != nil {
+		n.log.Warn("what was fetched for replicas that are not to be is left", "error", err)
+	}
 	err := n.reconcile(m)
 	if n.cfg.Grid == nil {
 		return n.serveAlone(err)

@@ -27,6 +27,9 @@ const (
 
 	MaxDeleteEdges = 1000 // associations of a concept that is deleted
 
+	MaxCheckpointRead  = 1 << 20 // bytes of a ReadCheckpoint
+	MaxCheckpointFiles = 1 << 16 // files of a checkpoint
+
 	MaxExpand         = 10000   // ids of an Expand
 	MaxNeighborsLimit = 10000   // items of a page of Neighbors
 	DefaultNeighbors  = 1000    // items of a page when the request names no limit
@@ -96,7 +99,23 @@ func validate(req any, dimension int) *event.Error {
 		}
 		return validate(m.Request.Value, dimension)
 	}
+	if e, ok := validateCheckpoint(req); ok {
+		return e
+	}
 	return validateSemantic(req)
+}
+
+// validateCheckpoint checks the requests about checkpoints; ok is false for every other one.
+func validateCheckpoint(req any) (e *event.Error, ok bool) {
+	switch m := req.(type) {
+	case *OpenCheckpoint:
+		return first(validID("grid_id", m.GridID), validID("shard_id", string(m.ShardID)), validID("for", string(m.For))), true
+	case *ReadCheckpoint:
+		return first(validID("shard_id", string(m.ShardID)), validID("name", m.Name), atMost("bytes", int64(m.Bytes), MaxCheckpointRead)), true
+	case *CloseCheckpoint:
+		return validID("shard_id", string(m.ShardID)), true
+	}
+	return nil, false
 }
 
 func invalid(format string, args ...any) *event.Error {

@@ -76,6 +76,9 @@ var variants = newVariantTable([]entry{
 	{Scan{}, storage | read}, {ScanOk{}, storage},
 	{ContentHash{}, storage | read}, {ContentHashOk{}, storage},
 	{VectorSearch{}, storage | read}, {VectorSearchOk{}, storage},
+	{OpenCheckpoint{}, storage | again}, {OpenCheckpointOk{}, storage},
+	{ReadCheckpoint{}, storage | read}, {ReadCheckpointOk{}, storage},
+	{CloseCheckpoint{}, storage | again}, {CloseCheckpointOk{}, storage},
 	{event.Error{}, 0},
 
 	{RegisterAgent{}, withID}, {RegisterAgentOk{}, 0},

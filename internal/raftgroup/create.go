@@ -20,6 +20,7 @@ type CreateConfig struct {
 	LocalID      event.ReplicaID
 	Voters       []event.ReplicaID // the same list on all of them; it holds LocalID
 	Join         bool              // the group exists and its leader will add this replica; Voters is empty
+	At           *Point            // with Join: the state that the replica begins with, durably there before it is opened
 	LogStore     LogStore          // what the log is kept in, for ever; "" is WAL
 	SegmentBytes int               // as in Config
 }
@@ -35,6 +36,8 @@ func (c CreateConfig) validate() error {
 	switch {
 	case c.Join && (len(c.Voters) > 0 || c.LocalID == ""):
 		errs = append(errs, fmt.Errorf("replica %q joins, so its voters are the leader's to say, not %q", c.LocalID, c.Voters))
+	case c.At != nil && !c.Join:
+		errs = append(errs, errors.New("a replica that begins with a state joins"))
 	case !c.Join && !slices.Contains(c.Voters, c.LocalID):
 		errs = append(errs, fmt.Errorf("%q is not one of the voters %q", c.LocalID, c.Voters))
 	}
@@ -47,7 +50,8 @@ func (c CreateConfig) validate() error {
 
 // Create makes all stores of a replica, in a directory dir that must not exist, and bootstraps the group with exactly
 // these voters; or, with Join, leaves the log empty: the replica waits for a leader that adds it (AddLearner), and until it
-// was sent a configuration it neither votes nor stands for election. Create is atomic: after a crash dir is complete or
+// was sent a configuration it neither votes nor stands for election. With At its log begins behind that entry, as behind a
+// snapshot: the caller has brought the state machine's own store there (Fix, at another replica). Create is atomic: after a crash dir is complete or
 // absent. It is called once in the life of a replica id; a replica whose directory was lost is not made again, but replaced
 // by one with a new id.
 func Create(dir string, c CreateConfig) error {
@@ -96,6 +100,9 @@ func bootstrap(dir string, c CreateConfig) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if c.At != nil {
+		return s.beginAt(dir, *c.At)
+	}
 	if c.Join {
 		return s.stable.setJoining(true)
 	}
@@ -106,4 +113,25 @@ func bootstrap(dir string, c CreateConfig) (err error) {
 		first.Servers = append(first.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(v), Address: raft.ServerAddress(v)})
 	}
 	return raft.BootstrapCluster(conf, s.log, s.stable, s.snapshots, nil, first)
+}
+
+// beginAt stores a record of the state that the replica begins with, durably: the newest snapshot, as far as raft is concerned.
+func (s *stores) beginAt(dir string, p Point) error {
+	if err := p.configuration.check(p.Index, p.Term); err != nil {
+		return err
+	}
+	sink, err := s.snapshots.Create(raft.SnapshotVersionMax, p.Index, p.Term, raft.Configuration{Servers: p.configuration.servers}, p.configuration.index, &peers{})
+	if err != nil {
+		return err
+	}
+	h := p.header()
+	h.Kept = true
+	err = writeChunked(sink, s.log.group, h, func(io.Writer) error { return nil })
+	if err == nil {
+		err = sink.Close()
+	}
+	if err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return datadir.SyncDir(filepath.Join(dir, snapshotDir, sink.ID()))
 }
