@@ -8,7 +8,7 @@ HOURS ?= 2
 VET  ?=
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./storagenode/vector/... ./master/txn/... ./client/...
 
-.PHONY: all build run test race check fuzz e2e sim recall clean
+.PHONY: all build run test race check fuzz e2e e2e-large sim recall clean
 
 all: build
 
@@ -42,6 +42,9 @@ fuzz: ## 2 minutes of each fuzz target, or FUZZTIME
 e2e: ## kills under a full import, 500 kills of a shard's replicas, and the bars for fail-over, with real processes
 	GRID_E2E_BARS=1 GRID_E2E_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 15m -v ./internal/e2e
 	GRID_KILLS=500 go test -count=1 -timeout 20m -v -run 'TestReplicasSurviveKills$$' ./storagenode
+
+e2e-large: ## 10 million concepts in one shard: memory, restart, a hub with a million edges; a quarter of an hour, 10 GB of disk
+	GRID_E2E_LARGE=10000000 go test -count=1 -timeout 150m -v -run 'TestLargeShard$$' ./internal/e2e
 
 sim: ## LOSSES leaders taken away under load and HOURS with little, in virtual time; SEED=n begins with that seed
 	GRID_SIM_LOSSES=$(LOSSES) GRID_SIM_HOURS=$(HOURS) GRID_SIM_SEED=$(SEED) go test -count=1 -timeout 90m -v -run 'TestLosses|TestHours' ./internal/sim

@@ -95,6 +95,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "grid-id", Usage: "in a grid: its `ID`"},
 		&cli.BoolFlag{Name: "init", Usage: "in a grid: the node never ran, its directory may be made"},
 		&cli.UintFlag{Name: "dimension", Value: uint(storagenode.DefaultConfig().Dimension), Usage: "components of every vector"},
+		&cli.UintFlag{Name: "cache-mb", EnvVars: []string{"GRID_CACHE_MB"}, Value: uint(storagenode.DefaultConfig().CacheBytes >> 20), Usage: "`MIB` of memory for blocks of the stores, all replicas together; the process takes up to 300 MiB more, and its vector indexes"},
 		&cli.StringFlag{Name: "embedding-endpoint", EnvVars: []string{"GRID_EMBEDDING_ENDPOINT"}, Usage: "`URL` of an OpenAI-compatible embeddings service; without it the built-in embedder"},
 		&cli.StringFlag{Name: "embedding-model", EnvVars: []string{"GRID_EMBEDDING_MODEL"}, Usage: "the service's `MODEL`"},
 		&cli.DurationFlag{Name: "embedding-timeout", EnvVars: []string{"GRID_EMBEDDING_TIMEOUT"}, Value: storagenode.DefaultConfig().Embedding.Timeout, Usage: "for one answer of the service, retries included"},
@@ -114,6 +115,7 @@ func configOf(c *cli.Context, e env) (storagenode.Config, error) {
 		}
 	}
 	cfg.Dimension = uint32(min(c.Uint("dimension"), math.MaxUint32)) // Validate has the bound
+	cfg.CacheBytes = int64(min(c.Uint("cache-mb"), 1<<20)) << 20
 	cfg.Embedding.URL, cfg.Embedding.Model, cfg.Embedding.Timeout = c.String("embedding-endpoint"), c.String("embedding-model"), c.Duration("embedding-timeout")
 	cfg.CatchUpBytesPerSecond = min(max(c.Int64("catchup-mb-per-second"), 0), 1<<30) << 20 // Validate has the lower bound
 	cfg.Groups.LogStore = raftgroup.LogStore(c.String("log-store"))

@@ -105,6 +105,9 @@ func (g *Group) Remove(ctx context.Context, id event.ReplicaID, prev uint64) (in
 	})
 }
 
+// changeTimeout is how long a change waits for an earlier one to be committed.
+const changeTimeout = time.Second
+
 // reconfigure makes one change after the other. This leader's barrier has been applied, so the configuration applied here
 // is the latest, except for a change of our own whose caller has left; raft takes no other before that is committed.
 func (g *Group) reconfigure(ctx context.Context, c change) (uint64, error) {
@@ -135,7 +138,7 @@ func (g *Group) reconfigure(ctx context.Context, c change) (uint64, error) {
 			return 0, err
 		}
 	}
-	f := c.request(c.prev, enqueueTimeout)
+	f := c.request(c.prev, changeTimeout)
 	if err := await(f, ctx, g.alive); err != nil {
 		return 0, g.notReconfigured(c, f, err)
 	}
@@ -153,7 +156,7 @@ func (g *Group) staleConfiguration(c change, index uint64) *event.Error {
 func (g *Group) notReconfigured(c change, f raft.IndexFuture, err error) *event.Error {
 	if errors.Is(err, raft.ErrEnqueueTimeout) {
 		return &event.Error{Kind: event.KindUnavailable, Op: c.op,
-			Message: fmt.Sprintf("%s did not take the change within %v: an earlier one may not be committed yet", g.cfg.GroupID, enqueueTimeout)}
+			Message: fmt.Sprintf("%s did not take the change within %v: an earlier one may not be committed yet", g.cfg.GroupID, changeTimeout)}
 	}
 	if e := g.surelyNot(c.op, err); e != nil {
 		return e

@@ -10,8 +10,10 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
-// enqueueTimeout is how long raft's main loop may take to accept an entry before its commands are given back undone.
-const enqueueTimeout = time.Second
+// enqueueTimeout is how long raft's main loop may take to accept an entry before its commands are given back undone. The loop
+// waits for the state machine, which under a bulk load may wait for its store for seconds: that is back-pressure, and no
+// reason to fail. A disk that hangs ends the process before.
+const enqueueTimeout = 5 * time.Second
 
 // errNotAnswered: raft answered an entry with something that is not the FSM's answers.
 var errNotAnswered = errors.New("the state machine stopped before it answered")
