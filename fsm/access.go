@@ -104,7 +104,7 @@ func (s *State) Shard(id event.ShardID) *Shard {
 func (s *State) ShardsOf(id event.NodeID) []event.ShardID {
 	var ids []event.ShardID
 	for sh := range s.shards.all() {
-		if holds(sh, id) {
+		if s.holds(sh, id) {
 			ids = append(ids, sh.ID)
 		}
 	}

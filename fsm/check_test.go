@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/fsm/shardmap"
@@ -35,7 +36,7 @@ func checkSum[K, V any](t *table[K, V]) error {
 
 func checkSums(s *State) error {
 	return errors.Join(checkSum(&s.agents), checkSum(&s.nodes), checkSum(&s.shards), checkSum(&s.txns), checkSum(&s.masters),
-		checkSum(&s.settings), checkSum(&s.types), checkSum(&s.sinks), checkSum(&s.pulses), checkSum(&s.requests),
+		checkSum(&s.settings), checkSum(&s.types), checkSum(&s.sinks), checkSum(&s.members), checkSum(&s.pulses), checkSum(&s.requests),
 		checkSum(&s.emitters), checkSum(&s.cursors), checkSum(&s.backlog))
 }
 
@@ -63,7 +64,7 @@ func checkCounts(s *State) error {
 		if sh.Lost {
 			c.lostShards++
 		}
-		if sh.Live < uint32(len(sh.Voters)) {
+		if sh.Live < max(uint32(len(sh.Voters)), s.head.Map.Replicas) {
 			c.shortShards++
 		}
 	}
@@ -129,8 +130,8 @@ func checkShards(s *State) error {
 		if live := s.live(sh); live != sh.Live {
 			errs = append(errs, fmt.Errorf("%s has %d live voters, recorded are %d", sh.ID, live, sh.Live))
 		}
-		if uint32(len(sh.Voters)) != s.head.Map.Replicas {
-			errs = append(errs, fmt.Errorf("%s has %d voters, want %d", sh.ID, len(sh.Voters), s.head.Map.Replicas))
+		if s.Members(sh).Configuration == 0 && uint32(len(sh.Voters)) != s.head.Map.Replicas || len(sh.Voters) == 0 || len(sh.Voters) > maxVoters {
+			errs = append(errs, fmt.Errorf("%s has %d voters, created were %d", sh.ID, len(sh.Voters), s.head.Map.Replicas))
 		}
 		if (sh.State == shardmap.Formed) != (sh.Term > 0) {
 			errs = append(errs, fmt.Errorf("%s is %s in term %d", sh.ID, sh.State, sh.Term))
@@ -145,7 +146,29 @@ func checkShards(s *State) error {
 			seen[v.ReplicaID] = true
 		}
 	}
-	return errors.Join(append(errs, checkMap(s))...)
+	return errors.Join(append(errs, checkMembers(s), checkMap(s))...)
+}
+
+// checkMembers: a change that is under way is one, of replicas of its shard, and says since when.
+func checkMembers(s *State) error {
+	var errs []error
+	for m := range s.members.all() {
+		sh := s.shards.get(m.Number)
+		if sh == nil || m.Since > s.head.Seq || (m.Since > 0) != (m.Learner.ReplicaID != "" || m.Leaving != "") {
+			errs = append(errs, fmt.Errorf("members %+v of %v", m, sh))
+			continue
+		}
+		if l := m.Learner; l.ReplicaID != "" {
+			n := s.Node(l.NodeID)
+			if n == nil || !n.Desired || slices.ContainsFunc(sh.Voters, func(v event.Voter) bool { return v.NodeID == l.NodeID || v.ReplicaID == l.ReplicaID }) {
+				errs = append(errs, fmt.Errorf("learner %+v of %s: %+v", l, sh.ID, n))
+			}
+		}
+		if m.Leaving != "" && m.Leaving != m.Learner.ReplicaID && !slices.ContainsFunc(sh.Voters, func(v event.Voter) bool { return v.ReplicaID == m.Leaving }) {
+			errs = append(errs, fmt.Errorf("%s, which leaves %s, is no replica of it", m.Leaving, sh.ID))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // checkMap compares a published state's routing form with the shards.
@@ -163,7 +186,13 @@ func checkMap(s *State) error {
 		if sh == nil || sh.Leader != r.Leader || sh.Term != r.Term || sh.State != r.State {
 			return fmt.Errorf("the map has %+v, the state %+v", r, sh)
 		}
+		if want := len(sh.Voters) + min(1, len(s.Members(sh).Learner.NodeID)); len(r.Replicas) != want || r.Configuration != s.Members(sh).Configuration {
+			return fmt.Errorf("the map has %+v, the state %+v and %+v", r, sh, s.Members(sh))
+		}
 		for _, rep := range r.Replicas {
+			if rep.Leaving != (rep.ReplicaID == s.Members(sh).Leaving) {
+				return fmt.Errorf("the map has %+v, the state %+v", rep, s.Members(sh))
+			}
 			if n := s.Node(rep.NodeID); n.Endpoint != rep.Endpoint || n.AgentID != rep.AgentID {
 				return fmt.Errorf("the map has %+v, the state %+v", rep, n)
 			}
@@ -256,6 +285,9 @@ func CheckLevels(s *State) error {
 	c := s.check
 	if s.head.Level < CheckLevel && (c.Index != 0 || c.Seq != 0 || len(c.Differ) > 0) {
 		errs = append(errs, fmt.Errorf("level %d and a check %+v", s.head.Level, c))
+	}
+	if s.head.Level < MembersLevel && s.members.len() > 0 {
+		errs = append(errs, fmt.Errorf("level %d and members of %d shards", s.head.Level, s.members.len()))
 	}
 	if c.Index%CheckStride != 0 || c.Seq > s.head.Seq || c.Index > s.mark.RaftIndex && s.mark.RaftIndex > 0 || (c.Index == 0) != (c.Seq == 0) {
 		errs = append(errs, fmt.Errorf("check %+v at entry %d, event %d", c, s.mark.RaftIndex, s.head.Seq))

@@ -139,6 +139,9 @@ func show(s *State, what string) string {
 		for sh := range s.Shards() {
 			at, _ := m.Shards[sh.Number].LeaderEndpoint()
 			fmt.Fprintf(&out, "%s %s leader %s at %q term %d, %d of %d live, lost %v\n", sh.ID, sh.State, sh.Leader, at, sh.Term, sh.Live, len(sh.Voters), sh.Lost)
+			if mem := s.Members(sh); mem.Configuration > 0 || mem.Since > 0 {
+				fmt.Fprintf(&out, "  voters %v learner %q leaving %q configuration %d since %d\n", sh.Voters, mem.Learner.NodeID, mem.Leaving.Owner(), mem.Configuration, mem.Since)
+			}
 		}
 	case "txns":
 		h := s.Horizon()

@@ -158,7 +158,7 @@ func (s *State) degradedReasons() []string {
 		}
 	}
 	for sh := range s.shards.all() {
-		if sh.Live < uint32(len(sh.Voters)) {
+		if sh.Live < s.wanted(sh) {
 			shards.add(string(sh.ID))
 		}
 	}
@@ -205,17 +205,26 @@ func (s *State) refreshMap() {
 	}
 	m := &shardmap.Map{Epoch: s.head.Map.Epoch, Strategy: s.head.Map.Strategy, Base: s.head.Map.Shards, Replicas: s.head.Map.Replicas}
 	for sh := range s.shards.all() {
-		route := shardmap.Shard{ID: sh.ID, State: sh.State, Leader: sh.Leader, Term: sh.Term}
+		members := s.Members(sh)
+		route := shardmap.Shard{ID: sh.ID, State: sh.State, Leader: sh.Leader, Term: sh.Term, Configuration: members.Configuration}
 		for _, v := range sh.Voters {
-			r := shardmap.Replica{ReplicaID: v.ReplicaID, NodeID: v.NodeID, Role: shardmap.Voter}
-			if n := s.Node(v.NodeID); n != nil {
-				r.AgentID, r.Endpoint = n.AgentID, n.Endpoint
-			}
-			route.Replicas = append(route.Replicas, r)
+			route.Replicas = append(route.Replicas, s.route(v, shardmap.Voter, members.Leaving))
+		}
+		if members.Learner.ReplicaID != "" {
+			route.Replicas = append(route.Replicas, s.route(members.Learner, shardmap.Learner, members.Leaving))
 		}
 		m.Shards = append(m.Shards, route)
 	}
 	s.shardMap = m
+}
+
+// route is a replica as routers and nodes see it.
+func (s *State) route(v event.Voter, role string, leaving event.ReplicaID) shardmap.Replica {
+	r := shardmap.Replica{ReplicaID: v.ReplicaID, NodeID: v.NodeID, Role: role, Leaving: v.ReplicaID == leaving}
+	if n := s.Node(v.NodeID); n != nil {
+		r.AgentID, r.Endpoint = n.AgentID, n.Endpoint
+	}
+	return r
 }
 
 func evolveClusterHealthy(s *State, e *event.Envelope, _ event.ClusterHealthy) error {

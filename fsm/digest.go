@@ -14,6 +14,9 @@ func (s *State) Digest() [32]byte {
 	if s.head.Level >= CheckLevel {
 		b = appendObject(append(b, byte(secCheck)), &s.check)
 	}
+	if s.head.Level >= MembersLevel {
+		b = s.members.sum.append(append(b, byte(secMembers)))
+	}
 	return sha256.Sum256(b)
 }
 

@@ -87,6 +87,9 @@ var handlers = map[event.Type]handler{
 
 	event.TypeShardMapCreated:    health(on(decideShardMapCreated, evolveShardMapCreated)),
 	event.TypeShardCreated:       health(on(decideShardCreated, evolveShardCreated)),
+	event.TypeReplicaAssigned:    since(MembersLevel, on(decideReplicaAssigned, evolveReplicaAssigned)),
+	event.TypeReplicaPromoted:    since(MembersLevel, health(on(decideReplicaPromoted, evolveReplicaPromoted))),
+	event.TypeReplicaRemoved:     since(MembersLevel, health(on(decideReplicaRemoved, evolveReplicaRemoved))),
 	event.TypeShardFormed:        derivedOn(evolveShardFormed),
 	event.TypeShardLeaderChanged: on(decideShardLeaderChanged, evolveShardLeaderChanged),
 	event.TypeShardQuorumLost:    derivedOn(evolveShardQuorumLost),

@@ -152,6 +152,13 @@ func formed(t fatal, agents, shards int) *replica {
 	return r
 }
 
+// raise puts the newest level in force.
+func raise(r *replica) {
+	r.t.Helper()
+	r.must(event.MasterJoined{MasterID: "master-1", Suffrage: "voter", ReplicaID: "master-1", Level: SupportedLevel})
+	r.must(event.LevelRaised{To: SupportedLevel})
+}
+
 func shardName(i int) string { return "shard-" + string(rune('0'+i)) }
 
 // shardCreated is shard i with voters on node-1, node-2, …

@@ -27,7 +27,8 @@ func (s *State) Objects() iter.Seq[Object] {
 			walk("pulses", false, &s.pulses, yield) && walk("requests", false, &s.requests, yield) &&
 			walk("emitters", false, &s.emitters, yield) && walk("cursors", false, &s.cursors, yield) &&
 			walk("backlog", false, &s.backlog, yield) &&
-			s.head.Level >= CheckLevel && yield(single(secCheck, "check", true, &s.check))
+			(s.head.Level < CheckLevel || yield(single(secCheck, "check", true, &s.check))) &&
+			s.head.Level >= MembersLevel && walk("members", true, &s.members, yield)
 	}
 }
 

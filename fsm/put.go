@@ -68,7 +68,7 @@ func (s *State) countShard(sh *Shard, by uint32) {
 	if sh.Lost {
 		s.counts.lostShards += by
 	}
-	if sh.Live < uint32(len(sh.Voters)) {
+	if sh.Live < s.wanted(sh) {
 		s.counts.shortShards += by
 	}
 }

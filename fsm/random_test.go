@@ -124,7 +124,11 @@ func (d *draw) nodeBody() event.Body {
 }
 
 func (d *draw) shardBody() event.Body {
-	switch rapid.IntRange(0, 3).Draw(d.t, "shard event") {
+	switch rapid.IntRange(0, 7).Draw(d.t, "shard event") {
+	case 4, 5:
+		return d.assigned()
+	case 6, 7:
+		return d.reported()
 	case 0:
 		return event.ShardMapCreated{Strategy: "hash", Shards: 4, Replicas: pick[uint32](d.t, "replicas", 1, 3)}
 	case 1:
@@ -137,6 +141,41 @@ func (d *draw) shardBody() event.Body {
 		return b
 	}
 	return event.ShardLeaderChanged{ShardID: d.shard(), NodeID: d.node(), Term: rapid.Uint64Range(1, 9).Draw(d.t, "term")}
+}
+
+// assigned asks for a change of a shard's members: one that fits it, mostly.
+func (d *draw) assigned() event.Body {
+	b := event.ReplicaAssigned{ShardID: d.shard(), NodeID: d.node(), Role: pick(d.t, "role", event.RoleLearner, event.RoleLeaving, event.RoleVoter, "")}
+	s := d.r.m.View()
+	sh := s.Shard(b.ShardID)
+	if sh == nil {
+		return b
+	}
+	if at, ok := s.ReplicaAt(sh, b.NodeID); ok && b.Role != event.RoleLearner {
+		b.ReplicaID = at.ReplicaID
+		return b
+	}
+	d.n++
+	b.ReplicaID = event.NewReplicaID(string(b.NodeID), fmt.Sprintf("%032x", d.n))
+	if rapid.Bool().Draw(d.t, "replaces") {
+		b.Replaces = pick(d.t, "replaced", sh.Voters...).ReplicaID
+	}
+	return b
+}
+
+// reported is what a group's leader says of a replica that there is, mostly.
+func (d *draw) reported() event.Body {
+	s := d.r.m.View()
+	id, node, configuration := d.shard(), d.node(), rapid.Uint64Range(0, 20).Draw(d.t, "configuration")
+	replica := event.NewReplicaID(string(node), fmt.Sprintf("%032x", 1))
+	if sh := s.Shard(id); sh != nil {
+		m := s.Members(sh)
+		configuration += m.Configuration
+		at := pick(d.t, "replica", append([]event.Voter{m.Learner, {ReplicaID: replica, NodeID: node}}, sh.Voters...)...)
+		node, replica = at.NodeID, at.ReplicaID
+	}
+	return pick[event.Body](d.t, "report", event.ReplicaPromoted{ShardID: id, NodeID: node, ReplicaID: replica, Configuration: configuration},
+		event.ReplicaRemoved{ShardID: id, NodeID: node, ReplicaID: replica, Reason: "asked for", Configuration: configuration})
 }
 
 func (d *draw) txnBody() event.Body {
@@ -158,13 +197,13 @@ func (d *draw) otherBody() event.Body {
 	s := d.r.m.View()
 	switch rapid.IntRange(0, 13).Draw(d.t, "other event") {
 	case 9:
-		return event.LevelRaised{To: rapid.Uint32Range(0, 4).Draw(d.t, "level")}
+		return event.LevelRaised{To: rapid.Uint32Range(0, 5).Draw(d.t, "level")}
 	case 10:
 		return d.stateChecked()
 	case 11:
 		return event.ClockSkew{MasterID: m, SkewMS: rapid.Int64Range(-3000, 3000).Draw(d.t, "skew")}
 	case 0:
-		return event.MasterJoined{MasterID: m, Suffrage: pick(d.t, "suffrage", "voter", "nonvoter"), ReplicaID: event.ReplicaID(m), Level: rapid.Uint32Range(1, 3).Draw(d.t, "supports")}
+		return event.MasterJoined{MasterID: m, Suffrage: pick(d.t, "suffrage", "voter", "nonvoter"), ReplicaID: event.ReplicaID(m), Level: rapid.Uint32Range(1, 4).Draw(d.t, "supports")}
 	case 1:
 		return event.LeaderElected{MasterID: m, Term: rapid.Uint64Range(1, 9).Draw(d.t, "term")}
 	case 2:
@@ -247,6 +286,9 @@ func TestAnyHistory(t *testing.T) {
 		if rapid.Bool().Draw(t, "formed") {
 			r = formed(t, 4, 2)
 			d.r = r
+			if rapid.Bool().Draw(t, "raised") {
+				raise(r)
+			}
 		}
 		views := map[*State][]byte{}
 		for range rapid.IntRange(1, 40).Draw(t, "entries") {

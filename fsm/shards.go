@@ -12,20 +12,17 @@ func (s *State) touchMap(e *event.Envelope) {
 	s.head.Map.Epoch = event.Position{N: s.head.Incarnation.N, Seq: e.Seq}
 }
 
-func holds(sh *Shard, node event.NodeID) bool {
-	for _, v := range sh.Voters {
-		if v.NodeID == node {
-			return true
-		}
-	}
-	return false
+// holds tells whether a node has a replica of a shard, voter or learner.
+func (s *State) holds(sh *Shard, node event.NodeID) bool {
+	_, ok := s.ReplicaAt(sh, node)
+	return ok
 }
 
 // refreshShardsOf recounts the live voters of every shard with a replica on a node, and tells whether there is one.
 func (s *State) refreshShardsOf(node event.NodeID) bool {
 	var hit []uint64
 	for sh := range s.shards.all() {
-		if holds(sh, node) {
+		if s.holds(sh, node) {
 			hit = append(hit, sh.Number)
 		}
 	}
@@ -43,15 +40,21 @@ func (s *State) refreshShardsOf(node event.NodeID) bool {
 func (s *State) live(sh *Shard) uint32 {
 	live := uint32(0)
 	for _, v := range sh.Voters {
-		n := s.Node(v.NodeID)
-		if n == nil || n.Status != NodeRunning {
-			continue
-		}
-		if a := s.agents.get(n.AgentID); a != nil && a.Status != AgentOffline {
+		if s.lives(v.NodeID) {
 			live++
 		}
 	}
 	return live
+}
+
+// lives tells whether a node runs according to its agent, and its agent is not offline.
+func (s *State) lives(id event.NodeID) bool {
+	n := s.Node(id)
+	if n == nil || n.Status != NodeRunning {
+		return false
+	}
+	a := s.agents.get(n.AgentID)
+	return a != nil && a.Status != AgentOffline
 }
 
 func decideShardMapCreated(s *State, _ *event.Command, b event.ShardMapCreated) verdict {
@@ -103,24 +106,39 @@ func decideShardCreated(s *State, _ *event.Command, b event.ShardCreated) verdic
 // badVoters says what is wrong with a group's first voters; empty: nothing. No node holds two replicas of a shard, no
 // replica id was ever used, and the replicas are on as many agents as there are to choose from.
 func (s *State) badVoters(voters []event.Voter) string {
-	agents := make([]event.AgentID, 0, len(voters))
 	for i, v := range voters {
 		n := s.Node(v.NodeID)
 		if n == nil || !n.Desired {
 			return fmt.Sprintf("node %q is unknown or is being stopped", v.NodeID)
-		}
-		if v.ReplicaID.Owner() != string(v.NodeID) || !isStoreID(v.ReplicaID.StoreID()) {
-			return fmt.Sprintf("replica id %q: want %s.<32 hexadecimal digits>", v.ReplicaID, v.NodeID)
 		}
 		for _, other := range voters[:i] {
 			if other.NodeID == v.NodeID {
 				return fmt.Sprintf("%s is named twice", v.NodeID)
 			}
 		}
-		if s.replicaExists(v.ReplicaID) {
-			return fmt.Sprintf("replica id %s is taken", v.ReplicaID)
+		if fault := s.badReplicaID(v); fault != "" {
+			return fault
 		}
-		agents = appendNew(agents, n.AgentID)
+	}
+	return s.badSpread(voters)
+}
+
+// badReplicaID: the id names the node and a store, and no replica has it (safety S1).
+func (s *State) badReplicaID(v event.Voter) string {
+	if v.ReplicaID.Owner() != string(v.NodeID) || !isStoreID(v.ReplicaID.StoreID()) {
+		return fmt.Sprintf("replica id %q: want %s.<32 hexadecimal digits>", v.ReplicaID, v.NodeID)
+	}
+	if s.replicaExists(v.ReplicaID) {
+		return fmt.Sprintf("replica id %s is taken", v.ReplicaID)
+	}
+	return ""
+}
+
+// badSpread: the voters, whose nodes are known, are on as many agents as there are to choose from.
+func (s *State) badSpread(voters []event.Voter) string {
+	agents := make([]event.AgentID, 0, len(voters))
+	for _, v := range voters {
+		agents = appendNew(agents, s.Node(v.NodeID).AgentID)
 	}
 	if want := min(len(voters), s.agentsWithNodes(len(voters))); len(agents) < want {
 		return fmt.Sprintf("the voters are on %d agents, %d are possible", len(agents), want)
@@ -155,6 +173,9 @@ func (s *State) replicaExists(id event.ReplicaID) bool {
 			if v.ReplicaID == id {
 				return true
 			}
+		}
+		if s.Members(sh).Learner.ReplicaID == id {
+			return true
 		}
 	}
 	return false
@@ -198,7 +219,7 @@ func decideShardLeaderChanged(s *State, _ *event.Command, b event.ShardLeaderCha
 	switch {
 	case sh == nil:
 		return refuse(event.KindNotFound, op, "shard %q is unknown", b.ShardID)
-	case !holds(sh, b.NodeID):
+	case !s.holds(sh, b.NodeID):
 		return refuse(event.KindConflict, op, "%s has no replica of %s", b.NodeID, sh.ID)
 	case b.Term == sh.Term && b.NodeID == sh.Leader:
 		return already(0)

@@ -53,6 +53,9 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 	if s.head.Level >= CheckLevel {
 		writeRow(&c, secCheck, &s.check)
 	}
+	if s.head.Level >= MembersLevel {
+		writeTable(&c, &s.members)
+	}
 	writeRow(&c, secEnd, &trailer{Rows: c.rows, Digest: s.Digest(), Local: s.LocalDigest()})
 	c.flush()
 	return c.n, c.err
@@ -234,6 +237,8 @@ func (l *loader) localRow(sec section, raw []byte) error {
 		return load(raw, func(v backlogMark) { s.backlog.set(v.Seq, v) })
 	case secCheck:
 		return pack.UnmarshalLoose(raw, &s.check)
+	case secMembers:
+		return load(raw, func(v Members) { s.members.set(v.Number, v) })
 	case secEnd:
 		return l.end(raw)
 	}

@@ -11,8 +11,9 @@ import (
 )
 
 // SupportedLevel is the highest level (safety S13) of which this binary knows all rules. Level 2 brought state_checked,
-// clock_skew and replica_readdressed, and the last check into the history; level 3 brought feed_rewound.
-const SupportedLevel = 3
+// clock_skew and replica_readdressed, and the last check into the history; level 3 brought feed_rewound; level 4 brought
+// replica_assigned, replica_promoted and replica_removed, and the members of shards that have changed.
+const SupportedLevel = 4
 
 // The sections of a state.
 const (
@@ -33,6 +34,7 @@ const (
 	secBacklog
 	secEnd
 	secCheck
+	secMembers
 )
 
 // State is the masters' state at one place in the log. A published State never changes: any number of goroutines may read
@@ -58,7 +60,8 @@ type history struct {
 	settings table[string, Setting]
 	types    table[string, AssociationType]
 	sinks    table[string, Sink]
-	check    StateCheck // zero, not hashed and not in snapshots below CheckLevel
+	check    StateCheck             // zero, not hashed and not in snapshots below CheckLevel
+	members  table[uint64, Members] // by number of the shard; empty, not hashed and not in snapshots below MembersLevel
 }
 
 // local is replicated and in snapshots, but not in the feed; LocalDigest covers it.
@@ -161,6 +164,7 @@ func newState() *State {
 		settings: ordered[string, Setting](secSettings),
 		types:    ordered[string, AssociationType](secTypes),
 		sinks:    ordered[string, Sink](secSinks),
+		members:  ordered[uint64, Members](secMembers),
 	}
 	s.local = local{
 		pulses:   ordered[event.AgentID, Pulse](secPulses),
@@ -194,7 +198,7 @@ func (s *State) copy() *State {
 	c := *s
 	c.agents, c.nodes, c.shards = s.agents.copy(), s.nodes.copy(), s.shards.copy()
 	c.txns, c.masters, c.settings = s.txns.copy(), s.masters.copy(), s.settings.copy()
-	c.types, c.sinks = s.types.copy(), s.sinks.copy()
+	c.types, c.sinks, c.members = s.types.copy(), s.sinks.copy(), s.members.copy()
 	c.pulses, c.requests, c.emitters = s.pulses.copy(), s.requests.copy(), s.emitters.copy()
 	c.cursors, c.backlog = s.cursors.copy(), s.backlog.copy()
 	c.index = indexes{

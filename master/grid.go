@@ -73,6 +73,9 @@ func (c *core) routes() dispatch {
 	on(d, func(ctx context.Context, r *transport.AnnounceMaster) (any, error) {
 		return result(c.announced(ctx, r))
 	})
+	on(d, func(ctx context.Context, r *transport.AssignReplica) (any, error) {
+		return result(c.assignReplica(ctx, r))
+	})
 	on(d, func(ctx context.Context, r *transport.GetShardMap) (any, error) { return result(c.shardMap(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.EmitEvents) (any, error) { return result(c.emit(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.Propose) (any, error) { return result(c.propose(ctx, r)) })

@@ -15,6 +15,8 @@ import (
 // the masters' own to decide.
 var proposable = map[event.Type]string{
 	event.TypeShardLeaderChanged: "a storage node whose replica has begun to lead",
+	event.TypeReplicaPromoted:    "the leader of a shard's group, when a learner votes",
+	event.TypeReplicaRemoved:     "the leader of a shard's group, when a replica has left it",
 	event.TypeSettingChanged:     "an operator",
 	event.TypeSinkAdded:          "an operator",
 	event.TypeSinkRemoved:        "an operator",

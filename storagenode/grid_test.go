@@ -79,6 +79,11 @@ func (m *testMaster) handle(ctx context.Context, s *transport.Session, req any) 
 	switch q := req.(type) {
 	case *transport.WatchShardMap:
 		return nil, m.watch(ctx, s, q.Epoch)
+	case *transport.GetShardMap:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		state := m.state
+		return &state, nil
 	case *transport.Propose:
 		return m.propose(q)
 	case *transport.TxnOutcome:

@@ -160,7 +160,7 @@ func (n *Node) placeReplica(a assignment, build func(dir string) error) error {
 		if err := n.checkMade(path, a); err != nil {
 			return err
 		}
-		return n.replicas.record(n.dir.Path(), entry)
+		return n.replicas.record(n.dir.Path(), n.replicas.made.with(entry))
 	}
 	building := path + newSuffix
 	if err := os.RemoveAll(building); err != nil {
@@ -175,7 +175,7 @@ func (n *Node) placeReplica(a assignment, build func(dir string) error) error {
 	if err := datadir.SyncDir(n.dir.Path(shardsDir)); err != nil {
 		return err
 	}
-	return n.replicas.record(n.dir.Path(), entry)
+	return n.replicas.record(n.dir.Path(), n.replicas.made.with(entry))
 }
 
 // buildReplica fills dir: identity before any store (safety S1), then the stores of log and state; b is the state that the
@@ -188,7 +188,9 @@ func (n *Node) buildReplica(dir string, a assignment, b *beginning) error {
 	if err != nil {
 		return err
 	}
-	c := raftgroup.CreateConfig{GroupID: string(a.shard), LocalID: a.replica, Voters: a.voters, LogStore: n.cfg.Groups.LogStore, SegmentBytes: n.cfg.Groups.SegmentBytes}
+	c := raftgroup.CreateConfig{
+		GroupID: string(a.shard), LocalID: a.replica, Voters: a.voters, Join: len(a.voters) == 0, LogStore: n.cfg.Groups.LogStore, SegmentBytes: n.cfg.Groups.SegmentBytes,
+	}
 	if b != nil {
 		c.Voters, c.Join, c.At = nil, true, &b.at
 	}

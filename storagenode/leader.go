@@ -39,7 +39,8 @@ func (r *replica) lead(ctx context.Context, term uint64) {
 	var g errgroup.Group
 	g.Go(func() error { r.report(ctx, term); return nil })
 	g.Go(func() error { r.settle(ctx); return nil })
-	_ = g.Wait() // neither returns an error: both end with the term
+	g.Go(func() error { r.tend(ctx); return nil })
+	_ = g.Wait() // none returns an error: all end with the term
 }
 
 // report tells the masters who leads, until they have it or have a higher term (safety S29).
@@ -69,11 +70,7 @@ func (r *replica) report(ctx context.Context, term uint64) {
 
 func (r *replica) leaderChanged(term uint64) (*transport.Propose, error) {
 	owner := event.NodeID(r.id.Owner())
-	body, err := event.AppendBody(nil, event.ShardLeaderChanged{ShardID: r.shard, NodeID: owner, Term: term})
-	if err != nil {
-		return nil, err
-	}
-	return &transport.Propose{Actor: string(owner), Type: event.TypeShardLeaderChanged, Body: body}, nil
+	return proposal(owner, event.ShardLeaderChanged{ShardID: r.shard, NodeID: owner, Term: term})
 }
 
 // pause waits d or until ctx ends.

@@ -19,7 +19,8 @@ import (
 const manifestFile = "replicas.json"
 
 // manifest is the content of replicas.json, ordered by shard. An entry is written after the replica's directory is
-// complete and durable, and before its raft first runs; it is never taken back.
+// complete and durable, and before its raft first runs. When the group has removed the replica, it says so before the
+// directory is deleted; it goes when the shard gets another replica here.
 type manifest struct {
 	Replicas []manifestEntry `json:"replicas"`
 }
@@ -28,6 +29,7 @@ type manifest struct {
 type manifestEntry struct {
 	ShardID   event.ShardID   `json:"shard_id"`
 	ReplicaID event.ReplicaID `json:"replica_id"`
+	Removed   bool            `json:"removed,omitempty"` // for certain; what is left of its directory is of no use
 }
 
 // lookup finds a shard's entry.
@@ -40,9 +42,10 @@ func (m *manifest) lookup(id event.ShardID) (manifestEntry, bool) {
 	return manifestEntry{}, false
 }
 
-// with is a manifest that names e too.
+// with is a manifest that names e too, in place of what it said of the shard.
 func (m *manifest) with(e manifestEntry) *manifest {
-	out := &manifest{Replicas: append(slices.Clone(m.Replicas), e)}
+	others := slices.DeleteFunc(slices.Clone(m.Replicas), func(o manifestEntry) bool { return o.ShardID == e.ShardID })
+	out := &manifest{Replicas: append(others, e)}
 	slices.SortFunc(out.Replicas, func(a, b manifestEntry) int {
 		return strings.Compare(string(a.ShardID), string(b.ShardID))
 	})

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -58,6 +59,9 @@ type mapCache struct {
 	gridID string
 	path   string
 	state  atomic.Pointer[mapState]
+
+	mu   sync.Mutex
+	next chan struct{} // guarded by mu; closed by the next change; nil: nobody waits
 }
 
 // newMapCache starts with what the file holds, if anything.
@@ -84,6 +88,16 @@ func fixedMap(node event.NodeID, msg *transport.ShardMapOk) *mapCache {
 
 func (c *mapCache) current() *mapState { return c.state.Load() }
 
+// Changed is closed when there is a newer map than current would have returned before the call.
+func (c *mapCache) Changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.next == nil {
+		c.next = make(chan struct{})
+	}
+	return c.next
+}
+
 // address is where a replica can be dialled, by the present map.
 func (c *mapCache) address(id event.ReplicaID) (string, error) {
 	m := c.current()
@@ -106,7 +120,7 @@ func (c *mapCache) fits(msg *transport.ShardMapOk) error {
 	return nil
 }
 
-// update takes a map that is newer. An error of writing the file leaves the node with the new map and an old copy.
+// update takes a map that is newer; the watcher alone calls it. An error of writing the file leaves the node with the new map and an old copy.
 func (c *mapCache) update(msg *transport.ShardMapOk) error {
 	if err := c.fits(msg); err != nil {
 		return err
@@ -116,7 +130,17 @@ func (c *mapCache) update(msg *transport.ShardMapOk) error {
 		return nil
 	}
 	c.state.Store(newMapState(c.node, msg))
+	c.announce()
 	return writeMap(c.path, msg)
+}
+
+func (c *mapCache) announce() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.next != nil {
+		close(c.next)
+		c.next = nil
+	}
 }
 
 func writeMap(path string, msg *transport.ShardMapOk) error {

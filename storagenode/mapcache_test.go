@@ -25,11 +25,26 @@ func mapMessage(seq uint64) *transport.ShardMapOk {
 	return &transport.ShardMapOk{Map: *m, GridID: testGrid, Incarnation: event.Incarnation{N: 1, Random: [8]byte{7}}, Horizon: event.Position{N: 1, Seq: 3}}
 }
 
-// TestMapFileGolden: a file that any version wrote stays readable.
+// changedMessage has what came with changes of members.
+func changedMessage() *transport.ShardMapOk {
+	msg := mapMessage(8)
+	s := &msg.Map.Shards[0]
+	s.Configuration, s.Replicas[0].Leaving, s.Replicas[2].Role = 17, true, shardmap.Learner
+	return msg
+}
+
+// TestMapFileGolden: a file that any version wrote stays readable. shardmap.mp is from before members changed.
 func TestMapFileGolden(t *testing.T) {
-	golden := filepath.Join("testdata", mapFile)
+	before, err := readMap(filepath.Join("testdata", mapFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(mapMessage(7), before); diff != "" {
+		t.Error(diff)
+	}
+	golden := filepath.Join("testdata", "shardmap-members.mp")
 	path := filepath.Join(t.TempDir(), mapFile)
-	if err := writeMap(path, mapMessage(7)); err != nil {
+	if err := writeMap(path, changedMessage()); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(path)
@@ -52,7 +67,7 @@ func TestMapFileGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(mapMessage(7), back); diff != "" {
+	if diff := cmp.Diff(changedMessage(), back); diff != "" {
 		t.Error(diff)
 	}
 }

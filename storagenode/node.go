@@ -27,7 +27,7 @@ type Node struct {
 	dir      *datadir.Dir
 	replicas *replicas
 	maps     *mapCache
-	mapped   signal // the map may have changed
+	mapped   signal // the map may have changed, or a replica is gone
 
 	pool     *transport.Pool    // nil: alone
 	masters  *transport.Masters // nil: alone
@@ -117,6 +117,7 @@ func (n *Node) open() error {
 	if n.masters != nil {
 		n.loop(n.watchMap)
 		n.loop(n.reconcileLoop)
+		n.loop(n.orphanLoop)
 	}
 	n.log.Info("listening", "address", n.Addr(), "store", n.StoreID())
 	return nil

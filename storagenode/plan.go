@@ -13,15 +13,20 @@ type assignment struct {
 	replica event.ReplicaID
 	// voters is the group's first configuration, the same on all of them. A first voter that comes late, when the others
 	// have formed the group, begins with it too: that is entry 1 of everybody's log, and its id, given for this one
-	// directory and not in the manifest, has never voted (safety S1, S15). Empty for a learner.
+	// directory and not in the manifest, has never voted (safety S1, S15). Empty for a learner, and for everybody once the
+	// members have changed, when the map no longer says what the first configuration was: they begin with nothing, and
+	// the leader sends them the log.
 	voters []event.ReplicaID
 }
 
-// holding is what the node knows of one replica: made (in the manifest), and open or refused.
+// holding is what the node knows of one replica: made (in the manifest), and open or refused, or gone: its group has removed
+// it for certain.
 type holding struct {
 	replica event.ReplicaID
 	open    bool
 	refused error
+	gone    bool
+	deleted bool // by this process, so that nothing is left to do
 }
 
 // verb is what to do with a replica.
@@ -30,6 +35,7 @@ type verb int
 const (
 	makeReplica verb = iota // its directory, then the manifest
 	openReplica             // its stores, then its raft
+	dropReplica             // close it and delete its directory
 )
 
 // action is one idempotent step towards the map.
@@ -46,8 +52,11 @@ func assignments(m *shardmap.Map, node event.NodeID) []assignment {
 		if !ok {
 			continue
 		}
+		if r.Role == shardmap.Learner && r.Leaving {
+			continue // nobody adds it any more; its group says when it can go
+		}
 		a := assignment{shard: s.ID, replica: r.ReplicaID}
-		if r.Role == shardmap.Voter {
+		if r.Role == shardmap.Voter && s.Configuration == 0 {
 			a.voters = voters(&s)
 		}
 		out = append(out, a)
@@ -71,20 +80,23 @@ func plan(m *shardmap.Map, node event.NodeID, held map[event.ShardID]holding, ma
 	var actions []action
 	var faults []error
 	for _, e := range made.Replicas {
-		if h := held[e.ShardID]; !h.open && h.refused == nil {
-			actions = append(actions, action{openReplica, assignment{shard: e.ShardID, replica: e.ReplicaID}})
+		h, a := held[e.ShardID], assignment{shard: e.ShardID, replica: e.ReplicaID}
+		switch {
+		case h.deleted:
+		case e.Removed || h.gone:
+			actions = append(actions, action{dropReplica, a})
+		case !h.open && h.refused == nil:
+			actions = append(actions, action{openReplica, a})
 		}
 	}
 	for _, a := range assignments(m, node) {
 		e, ok := made.lookup(a.shard)
 		switch {
-		case ok && e.ReplicaID == a.replica:
-		case ok:
+		case ok && e.ReplicaID == a.replica: // also a removed one: an old map may still name it, and it never comes back
+		case ok && !e.Removed && !held[a.shard].gone:
 			faults = append(faults, fmt.Errorf("the map gives this node %s of %s, the directory holds %s", a.replica, a.shard, e.ReplicaID))
 		case checkShardID(a.shard) != nil:
 			faults = append(faults, checkShardID(a.shard))
-		case len(a.voters) == 0:
-			faults = append(faults, fmt.Errorf("the map makes %s a learner of %s: this version only makes first voters", a.replica, a.shard))
 		case checkReplicaID(a.replica) != nil:
 			faults = append(faults, checkReplicaID(a.replica))
 		default:
@@ -92,4 +104,20 @@ func plan(m *shardmap.Map, node event.NodeID, held map[event.ShardID]holding, ma
 		}
 	}
 	return actions, faults
+}
+
+// orphans are the replicas that the node holds and the map, which knows their shards, gives to nobody: their groups have
+// removed them, or this map is older than they are.
+func orphans(m *shardmap.Map, made *manifest) []manifestEntry {
+	var out []manifestEntry
+	for _, e := range made.Replicas {
+		s, ok := m.ByID(e.ShardID)
+		if !ok || e.Removed {
+			continue
+		}
+		if _, ok := s.ByReplica(e.ReplicaID); !ok {
+			out = append(out, e)
+		}
+	}
+	return out
 }

@@ -35,8 +35,11 @@ func describe(actions []action, faults []error) string {
 	var b strings.Builder
 	for _, a := range actions {
 		verb := "open"
-		if a.verb == makeReplica {
+		switch a.verb {
+		case makeReplica:
 			verb = fmt.Sprintf("make(%d voters)", len(a.assignment.voters))
+		case dropReplica:
+			verb = "drop"
 		}
 		fmt.Fprintf(&b, "%s %s %s\n", verb, a.assignment.shard, a.assignment.replica.StoreID()[29:])
 	}
@@ -50,7 +53,7 @@ func TestPlan(t *testing.T) {
 	made := func(numbers ...int) *manifest {
 		m := &manifest{}
 		for _, n := range numbers {
-			m = m.with(manifestEntry{shardmap.ID(uint64(n / 100)), replicaID("node-2", n)})
+			m = m.with(manifestEntry{ShardID: shardmap.ID(uint64(n / 100)), ReplicaID: replicaID("node-2", n)})
 		}
 		return m
 	}
@@ -67,6 +70,12 @@ func TestPlan(t *testing.T) {
 	evil.Shards[0].ID = "../shard-0"
 	learner := testMap(shardmap.Formed, 1, "node-2")
 	learner.Shards[0].Replicas[0].Role = shardmap.Learner
+	unwanted := testMap(shardmap.Formed, 1, "node-2")
+	unwanted.Shards[0].Replicas[0].Role, unwanted.Shards[0].Replicas[0].Leaving = shardmap.Learner, true
+	changed := testMap(shardmap.Formed, 1, nodes...)
+	changed.Shards[0].Configuration = 17
+	removed := made(2)
+	removed.Replicas[0].Removed = true
 	short := testMap(shardmap.Forming, 1, "node-2")
 	short.Shards[0].Replicas[0].ReplicaID = "node-2.abc"
 	for _, c := range []struct {
@@ -80,7 +89,19 @@ func TestPlan(t *testing.T) {
 		{"a new group", testMap(shardmap.Forming, 2, nodes...), nil, made(),
 			"make(3 voters) shard-0 001\nopen shard-0 001\nmake(3 voters) shard-1 065\nopen shard-1 065\n"},
 		{"a first voter that comes late", testMap(shardmap.Formed, 1, nodes...), nil, made(), "make(3 voters) shard-0 001\nopen shard-0 001\n"},
-		{"a learner", learner, nil, made(), "fault: the map makes node-2.00000000000000000000000000000000 a learner of shard-0: this version only makes first voters\n"},
+		{"a learner", learner, nil, made(), "make(0 voters) shard-0 000\nopen shard-0 000\n"},
+		{"a learner that is not wanted any more", unwanted, nil, made(), ""},
+		{"a first voter that comes when the members have changed", changed, nil, made(), "make(0 voters) shard-0 001\nopen shard-0 001\n"},
+		{"removed for certain", elsewhere, map[event.ShardID]holding{"shard-0": {open: true, gone: true}}, made(1), "drop shard-0 001\n"},
+		{"refused, and removed for certain", elsewhere, map[event.ShardID]holding{"shard-0": {refused: errors.New("gone"), gone: true}}, made(1), "drop shard-0 001\n"},
+		{"deleted", elsewhere, map[event.ShardID]holding{"shard-0": {gone: true, deleted: true}}, removed, ""},
+		{"deleted, and an old map names it", testMap(shardmap.Formed, 1, nodes...), map[event.ShardID]holding{"shard-0": {gone: true, deleted: true}}, func() *manifest {
+			m := made(1)
+			m.Replicas[0].Removed = true
+			return m
+		}(), ""},
+		{"deleted in part", elsewhere, nil, removed, "drop shard-0 002\n"},
+		{"removed, and here again as another", changed, nil, removed, "drop shard-0 002\nmake(0 voters) shard-0 001\nopen shard-0 001\n"},
 		{"made, to be opened", testMap(shardmap.Formed, 1, nodes...), nil, made(1), "open shard-0 001\n"},
 		{"all open", testMap(shardmap.Formed, 2, nodes...), open("shard-0", "shard-1"), made(1, 101), ""},
 		{"refused stays refused", testMap(shardmap.Formed, 1, nodes...), map[event.ShardID]holding{"shard-0": {refused: errors.New("gone")}}, made(1), ""},
@@ -103,7 +124,7 @@ func TestManifest(t *testing.T) {
 	if _, err := loadManifest(dir); err == nil || !strings.Contains(err.Error(), "is missing") {
 		t.Errorf("a missing manifest: %v", err)
 	}
-	m := (&manifest{}).with(manifestEntry{"shard-1", replicaID("node-1", 1)}).with(manifestEntry{"shard-0", replicaID("node-1", 0)})
+	m := (&manifest{}).with(manifestEntry{ShardID: "shard-1", ReplicaID: replicaID("node-1", 1)}).with(manifestEntry{ShardID: "shard-0", ReplicaID: replicaID("node-1", 0)})
 	if err := m.save(dir); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -31,9 +32,11 @@ type replica struct {
 	tuning tuning
 	log    *slog.Logger
 
-	masters caller        // nil: alone
-	changed signal        // the set of prepared attempts may have changed
-	opened  chan struct{} // closed when all of the above is set: the group may make this replica lead before
+	masters caller // nil: alone
+	maps    *mapCache
+	waiting atomic.Pointer[string] // what the next step of a change of members waits for; nil: no change, or not the leader
+	changed signal                 // the set of prepared attempts may have changed
+	opened  chan struct{}          // closed when all of the above is set: the group may make this replica lead before
 }
 
 // tuning is the part of Config that the replicas' own loops use.
@@ -94,7 +97,7 @@ func (n *Node) openReplica(e manifestEntry) (*replica, error) {
 		return nil, fmt.Errorf("replica %s of %s: %w", e.ReplicaID, e.ShardID, err)
 	}
 	r := &replica{
-		shard: e.ShardID, id: e.ReplicaID, changed: newSignal(), opened: make(chan struct{}), masters: n.callMasters(),
+		shard: e.ShardID, id: e.ReplicaID, changed: newSignal(), opened: make(chan struct{}), masters: n.callMasters(), maps: n.maps,
 		tuning: tuning{prepareWait: n.cfg.PrepareWait, inDoubtAfter: n.cfg.InDoubtAfter},
 		log:    n.log.With("shard", string(e.ShardID)),
 	}

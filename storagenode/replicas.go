@@ -20,17 +20,22 @@ type replicas struct {
 	walks       semanticwalk.Slots // of all of them together
 	checkpoints *checkpoints       // of the open ones, for other nodes
 
-	mu      sync.RWMutex
-	made    *manifest
-	open    map[event.ShardID]*replica
-	refused map[event.ShardID]error // why a replica does not serve; it is tried again by a new process only
-	faults  []error                 // what the last plan or its steps could not do; tried again with the next map
+	mu       sync.RWMutex
+	made     *manifest
+	open     map[event.ShardID]*replica
+	refused  map[event.ShardID]error  // why a replica does not serve; it is tried again by a new process only
+	gone     map[event.ReplicaID]bool // removed by their groups, for certain; true: what they left is deleted
+	orphaned signal                   // there are replicas that the map does not name
+	faults   []error                  // what the last plan or its steps could not do; tried again with the next map
 
 	building chan struct{} // one at a time builds its vector index
 }
 
 func newReplicas(made *manifest) *replicas {
-	return &replicas{walks: semanticwalk.NewSlots(), made: made, open: map[event.ShardID]*replica{}, refused: map[event.ShardID]error{}, building: make(chan struct{}, 1)}
+	return &replicas{
+		walks: semanticwalk.NewSlots(), made: made, open: map[event.ShardID]*replica{}, refused: map[event.ShardID]error{},
+		gone: map[event.ReplicaID]bool{}, orphaned: newSignal(), building: make(chan struct{}, 1),
+	}
 }
 
 // get is the open replica of a shard.
@@ -103,7 +108,8 @@ func (s *replicas) held() map[event.ShardID]holding {
 	out := map[event.ShardID]holding{}
 	for _, e := range s.made.Replicas {
 		_, open := s.open[e.ShardID]
-		out[e.ShardID] = holding{replica: e.ReplicaID, open: open, refused: s.refused[e.ShardID]}
+		deleted, gone := s.gone[e.ReplicaID]
+		out[e.ShardID] = holding{replica: e.ReplicaID, open: open, refused: s.refused[e.ShardID], gone: gone, deleted: deleted}
 	}
 	return out
 }
@@ -119,6 +125,9 @@ func (n *Node) reconcile(m *mapState) error {
 			faults = append(faults, err)
 		}
 	}
+	if len(orphans(&m.Map, s.made)) > 0 {
+		s.orphaned.nudge()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = faults
@@ -128,9 +137,15 @@ func (n *Node) reconcile(m *mapState) error {
 // do takes one step.
 func (n *Node) do(a action) error {
 	s := n.replicas
-	if a.verb == makeReplica {
+	switch a.verb {
+	case makeReplica:
 		if err := n.makeReplica(a.assignment); err != nil {
 			return fmt.Errorf("make replica %s of %s: %w", a.assignment.replica, a.assignment.shard, err)
+		}
+		return nil
+	case dropReplica:
+		if err := n.dropReplica(a.assignment); err != nil {
+			return fmt.Errorf("delete replica %s of %s: %w", a.assignment.replica, a.assignment.shard, err)
 		}
 		return nil
 	}
@@ -153,9 +168,8 @@ func (n *Node) do(a action) error {
 	return nil
 }
 
-// record names a complete replica directory in the manifest.
-func (s *replicas) record(dir string, e manifestEntry) error {
-	made := s.made.with(e)
+// record writes a changed manifest.
+func (s *replicas) record(dir string, made *manifest) error {
 	if err := made.save(dir); err != nil {
 		return err
 	}

@@ -108,6 +108,8 @@ func (n *Node) perform(ctx context.Context, r *replica, c call) (outcome, error)
 		sum := &transport.ContentHashOk{}
 		index, err := r.everything(ctx, c.stale, func() (err error) { sum.Digest, sum.Applied, err = r.engine.Digest(ctx); return err })
 		return outcome{sum, index}, err
+	case *transport.IsMember:
+		return n.isMember(ctx, r, q)
 	case *transport.HealthCheck:
 		index, err := r.rows(ctx, c.stale, nil, func() error { return nil }) // a leader that can confirm itself
 		return outcome{n.health(), index}, err

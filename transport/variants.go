@@ -107,6 +107,7 @@ var variants = newVariantTable([]entry{
 	{TransferLeadership{}, 0}, {TransferLeadershipOk{}, 0},
 	{TakeSnapshot{}, again}, {TakeSnapshotOk{}, 0},
 	{IsMember{}, read}, {IsMemberOk{}, 0},
+	{AssignReplica{}, withID}, {AssignReplicaOk{}, 0},
 	{StateDigests{}, read}, {StateDigestsOk{}, 0},
 	{GetFeed{}, read}, {FeedStatus{}, 0},
 })
@@ -227,6 +228,10 @@ func identity(req any) (id *event.RequestID, issued *int64) {
 		return &m.RequestID, &m.Issued
 	case UnregisterAgent:
 		return &m.RequestID, &m.Issued
+	case *AssignReplica:
+		return &m.RequestID, &m.Issued
+	case AssignReplica:
+		return &m.RequestID, &m.Issued
 	case *Propose:
 		if !m.Type.Idempotent() {
 			return &m.RequestID, &m.Issued
@@ -254,6 +259,9 @@ func identified(req any, now func() (int64, error)) (with any, err error) {
 		c := *m
 		with = &c
 	case *UnregisterAgent:
+		c := *m
+		with = &c
+	case *AssignReplica:
 		c := *m
 		with = &c
 	case *Propose:

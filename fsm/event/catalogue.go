@@ -67,7 +67,8 @@ func (t Type) InFeed() bool { return t != TypeFeedAcked }
 func (t Type) Idempotent() bool {
 	switch t {
 	case TypeAgentHeartbeat, TypeFeedAcked, TypeFeedRewound, TypeMasterJoined, TypeTxnAborted, TypeTxnCompleted,
-		TypeTxnCommitted,       // under its txn id
+		TypeTxnCommitted,                        // under its txn id
+		TypeReplicaPromoted, TypeReplicaRemoved, // of a replica id, which is never used again
 		TypeShardLeaderChanged: // of one term
 		return true
 	}
@@ -135,9 +136,9 @@ var catalogue = map[Type]TypeInfo{
 	TypeEmbeddingServiceDegraded: reserved("embedding_service_degraded", Telemetry),
 
 	TypeShardMapCreated:    row("shard_map_created", Decision, cluster[ShardMapCreated], describeShardMapCreated),
-	TypeReplicaAssigned:    reserved("replica_assigned", Decision),
-	TypeReplicaPromoted:    reserved("replica_promoted", Decision),
-	TypeReplicaRemoved:     reserved("replica_removed", Decision),
+	TypeReplicaAssigned:    row("replica_assigned", Decision, func(e ReplicaAssigned) string { return string(e.ShardID) }, describeReplicaAssigned),
+	TypeReplicaPromoted:    row("replica_promoted", Decision, func(e ReplicaPromoted) string { return string(e.ShardID) }, describeReplicaPromoted),
+	TypeReplicaRemoved:     row("replica_removed", Decision, func(e ReplicaRemoved) string { return string(e.ShardID) }, describeReplicaRemoved),
 	TypeShardLeaderChanged: row("shard_leader_changed", Lifecycle, func(e ShardLeaderChanged) string { return string(e.ShardID) }, describeShardLeaderChanged),
 	TypeShardMoveStarted:   reserved("shard_move_started", Decision),
 	TypeShardMoveFinished:  reserved("shard_move_finished", Decision),

@@ -111,6 +111,7 @@ var entityKinds = map[Type]string{
 
 	TypeShardLeaderChanged: EntityShard, TypeShardQuorumLost: EntityShard, TypeShardQuorumBack: EntityShard, TypeShardFormed: EntityShard,
 	TypeReplicaReaddressed: EntityShard, TypeShardCreated: EntityShard,
+	TypeReplicaAssigned: EntityShard, TypeReplicaPromoted: EntityShard, TypeReplicaRemoved: EntityShard,
 
 	TypeTxnCommitted: EntityTxn, TypeTxnAborted: EntityTxn, TypeTxnCompleted: EntityTxn,
 

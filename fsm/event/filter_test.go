@@ -45,7 +45,7 @@ func TestFilterMatch(t *testing.T) {
 		"types":           {Filter{Types: []Type{TypeNodeCrashed, TypeLevelRaised}}, "node_crashed level_raised"},
 		"class":           {Filter{Classes: "T"}, "agent_heartbeat"},
 		"kind":            {Filter{Kinds: []string{EntityTxn}}, "txn_committed txn_aborted txn_completed"},
-		"entity":          {Filter{Entities: []string{"shard-0"}, Classes: "D"}, "shard_created shard_formed"},
+		"entity":          {Filter{Entities: []string{"shard-0"}, Classes: "D"}, "shard_created replica_assigned replica_promoted replica_removed shard_formed"},
 		"one of many":     {Filter{Entities: []string{"txn-" + sampleID(2).String()}}, "txn_completed"},
 		"every condition": {Filter{Types: []Type{TypeNodeCrashed, TypeAgentOffline}, Kinds: []string{EntityAgent}, Classes: "L", Entities: []string{"agent-1", "node-1"}}, "agent_offline"},
 	} {

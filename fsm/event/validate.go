@@ -99,6 +99,9 @@ func Clean(b Body) Body {
 	case TxnAborted:
 		b.Reason = cleanText(b.Reason)
 		return b
+	case ReplicaRemoved:
+		b.Reason = cleanText(b.Reason)
+		return b
 	}
 	return b
 }

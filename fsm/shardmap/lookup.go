@@ -59,6 +59,16 @@ func (s *Shard) Replica(node event.NodeID) (*Replica, bool) {
 	return nil, false
 }
 
+// ByReplica finds the shard's replica of an id.
+func (s *Shard) ByReplica(id event.ReplicaID) (*Replica, bool) {
+	for i := range s.Replicas {
+		if s.Replicas[i].ReplicaID == id {
+			return &s.Replicas[i], true
+		}
+	}
+	return nil, false
+}
+
 // LeaderEndpoint is host:port of the shard's leader as last reported; false when none has reported yet.
 func (s *Shard) LeaderEndpoint() (string, bool) {
 	if s.Leader == "" {

@@ -41,7 +41,9 @@ type Shard struct {
 	State    string        `wire:"state"`  // Forming or Formed
 	Leader   event.NodeID  `wire:"leader"` // empty: none reported yet
 	Term     uint64        `wire:"term"`
-	Replicas []Replica     `wire:"replicas"`
+	Replicas []Replica     `wire:"replicas"` // voters, the preferred leader first, then the learner
+	// Configuration is the entry of the group's log whose membership was last reported; 0: it is still that of its creation.
+	Configuration uint64 `wire:"configuration,optional"`
 }
 
 // Replica is one member of a group.
@@ -49,6 +51,7 @@ type Replica struct {
 	ReplicaID event.ReplicaID `wire:"replica_id"`
 	NodeID    event.NodeID    `wire:"node_id"`
 	AgentID   event.AgentID   `wire:"agent_id"`
-	Endpoint  string          `wire:"endpoint"` // host:port of the node, as last reported
-	Role      string          `wire:"role"`     // Voter or Learner
+	Endpoint  string          `wire:"endpoint"`         // host:port of the node, as last reported
+	Role      string          `wire:"role"`             // Voter or Learner
+	Leaving   bool            `wire:"leaving,optional"` // its group is asked to remove it
 }

@@ -20,7 +20,7 @@ type proof struct {
 
 const (
 	sim    = "internal/sim"
-	noMove = "replicas do not move and shards do not split yet"
+	noMove = "shards do not move or split by themselves yet, and agents are not drained"
 	noRate = "telemetry is counted in /metrics; no emitter samples it into the feed yet"
 	noEmb  = "no embedding service is watched yet"
 )
@@ -60,9 +60,9 @@ var proofs = map[event.Type]proof{
 	event.TypeEmbeddingServiceDegraded: {notYet: noEmb},
 
 	event.TypeShardMapCreated:    {test: "master.TestFoundingEvents"},
-	event.TypeReplicaAssigned:    {notYet: noMove},
-	event.TypeReplicaPromoted:    {notYet: noMove},
-	event.TypeReplicaRemoved:     {notYet: noMove},
+	event.TypeReplicaAssigned:    {test: sim + ".TestAReplicaIsReplaced"},
+	event.TypeReplicaPromoted:    {test: sim + ".TestAReplicaIsReplaced"},
+	event.TypeReplicaRemoved:     {test: sim + ".TestADeadReplicaIsRemoved"},
 	event.TypeShardLeaderChanged: {test: sim + ".TestACrashAndWhatFollows"},
 	event.TypeShardMoveStarted:   {notYet: noMove},
 	event.TypeShardMoveFinished:  {notYet: noMove},

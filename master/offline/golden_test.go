@@ -283,7 +283,13 @@ func goldenScript() []event.Body {
 		event.ClockSkew{MasterID: "master-1", SkewMS: 1500},
 		event.AgentRegistered{AgentID: "agent-4", Hostname: "h", Platform: "docker", MaxStorageNodes: 1, Version: "0.1.0"},
 		event.AgentUnregistered{AgentID: "agent-4", Reason: "decommissioned"},
+		event.SpawnRequested{NodeID: "node-5", AgentID: "agent-1"},
+		event.SpawnSucceeded{NodeID: "node-5", AgentID: "agent-1", PID: 80, Port: 50053, Endpoint: "h:50053", StoreID: store, Start: 3},
 		event.FeedAcked{Sink: "events", SinkID: "store-0"}, // what its rewind is from
 		event.FeedRewound{Sink: "events", SinkID: "store-1", Replaces: "store-0"},
+		event.ReplicaAssigned{ShardID: "shard-0", NodeID: "node-5", Role: event.RoleLearner, ReplicaID: event.NewReplicaID("node-5", store), Replaces: voters[0].ReplicaID},
+		event.ReplicaPromoted{ShardID: "shard-0", NodeID: "node-5", ReplicaID: event.NewReplicaID("node-5", store), Configuration: 31},
+		event.ReplicaRemoved{ShardID: "shard-0", NodeID: "node-1", Reason: "replaced", ReplicaID: voters[0].ReplicaID, Configuration: 33},
+		event.ReplicaAssigned{ShardID: "shard-0", NodeID: "node-1", Role: event.RoleLearner, ReplicaID: event.NewReplicaID("node-1", store[1:]+"0")}, // is under way
 	})
 }
