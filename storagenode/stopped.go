@@ -63,10 +63,13 @@ func (s *Stopped) Map() (epoch event.Position, shards int, found bool, err error
 	return m.Map.Epoch, len(m.Map.Shards), true, nil
 }
 
-// Replicas lists the replicas that were made here, by shard.
+// Replicas lists the replicas that were made here, by shard, without those that were removed.
 func (s *Stopped) Replicas() []*StoppedReplica {
 	var all []*StoppedReplica
 	for _, e := range s.made.Replicas {
+		if e.Removed {
+			continue
+		}
 		all = append(all, &StoppedReplica{node: s, ShardID: e.ShardID, ReplicaID: e.ReplicaID, dir: s.dir.Path(shardsDir, string(e.ShardID))})
 	}
 	return all
