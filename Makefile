@@ -39,8 +39,9 @@ check: ## format, vet, staticcheck, go.mod, import law and style measures, 5 s o
 fuzz: ## 2 minutes of each fuzz target, or FUZZTIME
 	@internal/law/fuzz.sh $(FUZZTIME) $(CURDIR)/$(BIN)/fuzz
 
-e2e: ## kills under a full import, 500 kills of a shard's replicas, and the bars for fail-over, with real processes
+e2e: ## kills under a full import, 500 kills of a shard's replicas, and the bars for fail-over, with real processes; recall of 100,000 vectors
 	GRID_E2E_BARS=1 GRID_E2E_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 15m -v ./internal/e2e
+	GRID_RECALL=100000 go test -count=1 -timeout 30m -v -run 'TestRecall$$' ./storagenode/nearest
 	GRID_KILLS=500 go test -count=1 -timeout 20m -v -run 'TestReplicasSurviveKills$$' ./storagenode
 
 e2e-large: ## 10 million concepts in one shard: memory, restart, a hub with a million edges; a quarter of an hour, 10 GB of disk
@@ -49,8 +50,8 @@ e2e-large: ## 10 million concepts in one shard: memory, restart, a hub with a mi
 sim: ## LOSSES leaders taken away under load and HOURS with little, in virtual time; SEED=n begins with that seed
 	GRID_SIM_LOSSES=$(LOSSES) GRID_SIM_HOURS=$(HOURS) GRID_SIM_SEED=$(SEED) go test -count=1 -timeout 90m -v -run 'TestLosses|TestHours' ./internal/sim
 
-recall: ## vector search at full size: recall after build, change and restart, with filters; time and memory
-	GRID_RECALL=100000 go test -count=1 -timeout 30m -v -run 'TestRecall$$' ./storagenode/vector
+recall: ## vector search at full size, the index alone and as nodes use it: recall after build, change and restart, with filters; time and memory
+	GRID_RECALL=100000 go test -count=1 -p 1 -timeout 30m -v -run 'TestRecall$$' ./storagenode/vector ./storagenode/nearest
 
 clean:
 	rm -rf $(BIN) $(DATA)

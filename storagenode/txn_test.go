@@ -114,6 +114,7 @@ func TestReadsWaitForPreparedRows(t *testing.T) {
 		&transport.QueryConcept{ConceptID: "held"}, &transport.GetNeighbors{ConceptID: "held"},
 		&transport.Neighbors{ConceptID: "held", Direction: "in"}, &transport.GetAssociation{SourceID: "held", TargetID: "free"},
 		&transport.Expand{ConceptIDs: []string{"free", "held"}, Direction: "out"}, &transport.GetStats{}, &transport.GetAllConceptIds{},
+		&transport.VectorSearch{QueryVector: []float32{1, 0, 0, 0}, K: 1},
 		&transport.Classify{ConceptIDs: []string{"free", "held"}}, &transport.Links{ConceptIDs: []string{"held"}, Direction: "out"}, &transport.Survey{},
 		&transport.QueryBySemantic{}, &transport.FindPathSemantic{StartID: "free", EndID: "held", MaxDepth: 2},
 		&transport.FindCausalChain{StartID: "held", MaxDepth: 2}, &transport.FindContradictions{},

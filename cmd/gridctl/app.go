@@ -54,7 +54,7 @@ func newApp(out *printer) *cli.App {
 		Before: func(c *cli.Context) error { return out.setFormat(c.String("output")) },
 		Commands: []*cli.Command{
 			dev.Command(), statusCommand(out), agentsCommand(out), nodesCommand(out), shardsCommand(out), raftCommand(out), snapshotCommand(out),
-			importCommand(out), getCommand(out), putCommand(out), linkCommand(out), neighborsCommand(out), pathCommand(out), queryCommand(out),
+			importCommand(out), getCommand(out), putCommand(out), linkCommand(out), neighborsCommand(out), pathCommand(out), queryCommand(out), searchCommand(out),
 			eventsCommand(out), feedCommand(out),
 		},
 		OnUsageError:   onUsageError,

@@ -18,6 +18,7 @@ func TestArrange(t *testing.T) {
 		"gridctl dev --fresh --data d":                     "gridctl dev --fresh --data d",
 		"gridctl events list --limit 3 --events h:1":       "gridctl events list --limit 3 --events h:1",
 		"gridctl put status -- -o":                         "gridctl put status -- -o",
+		"gridctl search -k 5 --text a --tag t -o json":     "gridctl -o json search -k 5 --text a --tag t",
 		"gridctl get agents":                               "gridctl get agents",
 		"gridctl get a --nonsense":                         "gridctl get --nonsense a",
 		"gridctl import - --on-error continue":             "gridctl import --on-error continue -",
@@ -35,7 +36,8 @@ func TestArrange(t *testing.T) {
 func TestUsageErrors(t *testing.T) {
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	for _, call := range []string{"nonsense", "get", "get a b", "status --nonsense", "status -o xml", "agents nonsense", "import", "import x --on-error maybe",
-		"put a", "put a b --attribute novalue", "--master nowhere status", "events list --type nonsense", "path a", "dev --replicas 2"} {
+		"put a", "put a b --attribute novalue", "--master nowhere status", "events list --type nonsense", "path a", "dev --replicas 2",
+		"search", "search --text a --vector-file b", "search --text a b", "search --text a --attr novalue", "search --vector-file args_test.go"} {
 		var out, errs bytes.Buffer
 		status := run(t.Context(), append([]string{"gridctl"}, strings.Fields(call)...), &out, &errs)
 		if text := errs.String(); status != exitUsage || strings.Count(text, "\n") != 1 || !strings.HasPrefix(text, "gridctl: ") {

@@ -91,7 +91,7 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestSavesByChanges: a process that is killed loses nothing that was saved, and the record is forgotten behind it.
+// TestSavesByChanges: a machine that stops leaves a file that its store has reached, and the record is forgotten behind it.
 func TestSavesByChanges(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 1))
 	fs := vfs.NewCrashableMem()
@@ -100,7 +100,6 @@ func TestSavesByChanges(t *testing.T) {
 	s.open()
 	s.fill(r, 500)
 	s.settle()
-	must(t, s.e.Flush())
 	after := fs.CrashClone(vfs.CrashCloneCfg{})
 	s.close()
 	s.reports()
@@ -108,7 +107,7 @@ func TestSavesByChanges(t *testing.T) {
 	s.open()
 	s.settle()
 	built, loaded, said := s.reports()
-	if len(built) != 0 || len(loaded) != 1 || loaded[0].Vectors < 400 || strings.Contains(said, "compared") {
+	if len(built) != 0 || len(loaded) != 1 || loaded[0].Vectors < 300 || said != "" {
 		t.Errorf("built %v, loaded %+v, said %s", built, loaded, said)
 	}
 	view, err := s.e.Vectors()

@@ -129,11 +129,6 @@ func (w *world) install(t *rapid.T) {
 	w.k.Changed()
 }
 
-// disturb is what costs most, so that it must not be most of what happens.
-func (w *world) disturb(t *rapid.T) {
-	rapid.SampledFrom([]func(*rapid.T){w.reopen, w.crash, w.install}).Draw(t, "how")(t)
-}
-
 // TestModel: whatever is learned, updated and deleted, wherever the index is, after restarts, crashes and installed snapshots, a
 // search answers what a comparison with every row does.
 func TestModel(t *testing.T) {
@@ -144,14 +139,11 @@ func TestModel(t *testing.T) {
 		w.config.limits = limits{step: 5, save: rapid.SampledFrom([]int{1, 20, 1000}).Draw(t, "save"), waiting: rapid.SampledFrom([]int{1, 10, 1000}).Draw(t, "waiting")}
 		w.open()
 		defer w.close()
-		t.Repeat(map[string]func(*rapid.T){
-			"":            w.check,
-			"change":      w.change,
-			"change more": w.change,
-			"settle":      w.settled,
-			"go on":       w.settled,
-			"disturb":     w.disturb,
-		})
+		steps := []func(*rapid.T){w.change, w.change, w.settled, w.reopen, w.crash, w.install}
+		for range rapid.IntRange(1, 20).Draw(t, "steps") {
+			rapid.SampledFrom(steps).Draw(t, "step")(t)
+			w.check(t)
+		}
 		w.settled(t)
 	})
 }

@@ -59,8 +59,9 @@ func (tr *trial) know() {
 	tr.truth = map[int][][]transport.VectorResult{}
 	results := make([]transport.VectorResult, len(all))
 	for _, q := range tr.queries {
+		length := norm(q)
 		for i, o := range all {
-			results[i] = transport.VectorResult{ID: o.id, Score: float32(dot(q, o.v) / norm(q) / o.norm)}
+			results[i] = transport.VectorResult{ID: o.id, Score: float32(dot(q, o.v) / length / o.norm)}
 		}
 		slices.SortFunc(results, transport.VectorResult.Compare)
 		for _, share := range shares {

@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // settleLimit bounds what settle waits for, also with the largest number of vectors.
-const settleLimit = 10 * time.Minute
+const settleLimit = 25 * time.Minute
 
 // failer is what a test needs of *testing.T and *rapid.T.
 type failer interface {
