@@ -76,7 +76,7 @@ func shardsCommand(out *printer) *cli.Command {
 			})
 		}),
 	}
-	return &cli.Command{Name: "shards", Usage: "the shard map", Subcommands: []*cli.Command{show, locate}}
+	return &cli.Command{Name: "shards", Usage: "the shard map", Subcommands: []*cli.Command{show, locate, replicasCommand(out)}}
 }
 
 // mapOkJSON is the JSON of one answer.
@@ -139,7 +139,11 @@ func showShards(w io.Writer, shards []shardJSON) {
 	for _, s := range shards {
 		var replicas []string
 		for _, r := range s.Replicas {
-			replicas = append(replicas, fmt.Sprintf("%s@%s", r.NodeID, dash(r.Endpoint)))
+			text := fmt.Sprintf("%s@%s", r.NodeID, dash(r.Endpoint))
+			if r.Role == shardmap.Learner {
+				text += " (learner)"
+			}
+			replicas = append(replicas, text)
 		}
 		lines = append(lines, []any{s.ShardID, s.State, dash(s.Leader), strings.Join(replicas, " ")})
 	}
