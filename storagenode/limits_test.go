@@ -40,6 +40,8 @@ func beyond() map[string]struct {
 		"513 bytes of id":      {changed(func(c *transport.LearnConcept) { c.ConceptID = long }), event.KindTooLarge},
 		"NUL in an id":         {changed(func(c *transport.LearnConcept) { c.ConceptID = "a\x00" }), event.KindInvalid},
 		"an id that is no UTF": {changed(func(c *transport.LearnConcept) { c.ConceptID = "\xff" }), event.KindInvalid},
+		"content no UTF":       {changed(func(c *transport.LearnConcept) { c.Content = "a\xff" }), event.KindInvalid},
+		"a tag no UTF":         {changed(func(c *transport.LearnConcept) { c.Metadata.Tags = []string{"\xff"} }), event.KindInvalid},
 		"101 tags":             {changed(func(c *transport.LearnConcept) { c.Metadata.Tags = make([]string, transport.MaxTags+1) }), event.KindTooLarge},
 		"101 attributes":       {changed(func(c *transport.LearnConcept) { c.Metadata.Attributes = many }), event.KindTooLarge},
 		"confidence NaN":       {&transport.LearnAssociation{SourceID: "a", TargetID: "b", Confidence: nan}, event.KindInvalid},

@@ -377,6 +377,18 @@ func FuzzDecodeMessage(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(b)
+		fields, err := pack.AppendArray(nil, sampleOf(v))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(append(pack.AppendString(pack.AppendMapHeader(nil, 1), v.name), fields...))
+	}
+	for _, other := range []any{&FindTemporalChain{StartID: ptr("a"), EndID: ptr("b"), MaxDepth: ptr(uint32(3))}, &FindContradictions{Domain: ptr("legal")}} {
+		b, err := EncodeMessage(nil, other) // the other of their two forms
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
 	}
 	f.Add([]byte{0x81, 0xdb, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) { checkDecode(t, b) })

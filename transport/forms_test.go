@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -39,6 +40,10 @@ func double(f float64) []byte { return pack.AppendFloat64(nil, f) }
 // client, and without what is optional; integers as floats and floats as integers.
 func TestFormsOfEveryRequest(t *testing.T) {
 	three, one, two := uint32(3), 1.0, 2.5
+	yes, none := []byte{0xc3}, []byte{0xc0}
+	filter := &SemanticFilter{ptr("rule"), nil, ptr(int64(1)), nil, true, 0.5, []string{"t"}}
+	filterSent := list(text("rule"), none, double(1), none, yes, double(0.5), texts("t"))
+	covered := map[string]bool{}
 	metadata := list(append(pack.AppendMapHeader(nil, 1), append(text("k"), text("v")...)...), texts("t"))
 	for _, tt := range []struct {
 		want, least any
@@ -64,7 +69,15 @@ func TestFormsOfEveryRequest(t *testing.T) {
 		{&VectorSearch{[]float32{1, 0.5}, 3, 64, map[string]string{"k": "v"}, []string{"t"}, true}, &VectorSearch{QueryVector: []float32{1, 0.5}, K: 3, EFSearch: 64}, []sent{
 			{"query_vector", list(whole(1), double(0.5)), false}, {"k", double(3), false}, {"ef_search", double(64), false},
 			{"attributes", append(pack.AppendMapHeader(nil, 1), append(text("k"), text("v")...)...), true}, {"tags", texts("t"), true}, {"exact", pack.AppendBool(nil, true), true}}},
+		{&Expand{[]string{"a"}, "in"}, nil, []sent{{"concept_ids", texts("a"), false}, {"direction", text("in"), false}}},
+		{&Classify{[]string{"a"}, filter}, &Classify{ConceptIDs: []string{"a"}}, []sent{{"concept_ids", texts("a"), false}, {"filter", filterSent, true}}},
+		{&Links{[]string{"a"}, "out", &three}, &Links{ConceptIDs: []string{"a"}, Direction: "out"}, []sent{{"concept_ids", texts("a"), false}, {"direction", text("out"), false},
+			{"type", double(3), true}}},
+		{&Survey{filter, "x"}, &Survey{}, []sent{{"filter", filterSent, true}, {"cursor", text("x"), true}}},
+		{&Batch{[]Any{{&GetStats{}}, {&QueryConcept{"a"}}}}, nil, []sent{{"requests", list(text("GetStats"), append(append([]byte{0x81}, text("QueryConcept")...), texts("a")...)), false}}},
+		{&Hello{1, "t", []string{"f"}}, &Hello{Version: 1}, []sent{{"version", double(1), false}, {"token", text("t"), true}, {"features", texts("f"), true}}},
 	} {
+		covered[VariantName(tt.want)] = true
 		if tt.least == nil {
 			tt.least = tt.want
 		}
@@ -86,6 +99,39 @@ func TestFormsOfEveryRequest(t *testing.T) {
 			}
 		}
 		missesRequired(t, name, tt.fields)
+	}
+	coversTheProtocol(t, covered)
+}
+
+// coversTheProtocol: every request of the storage protocol is in the table above, in TestSemanticRequests, has no fields, or is
+// sent by our own programs alone, by name.
+func coversTheProtocol(t *testing.T, covered map[string]bool) {
+	t.Helper()
+	for _, also := range []any{LearnConceptV2{}, LearnBatch{}, FindPathSemantic{}, FindTemporalChain{}, FindCausalChain{}, FindContradictions{}, QueryBySemantic{}, Embed{}, Exists{},
+		GetAllConceptIds{}, GetStats{}, Flush{}, HealthCheck{}, ContentHash{}, OpenCheckpoint{}, ReadCheckpoint{}, CloseCheckpoint{},
+		Routed{}, Write{}, Prepare{}, Finish{}} {
+		covered[VariantName(also)] = true
+	}
+	for _, v := range sortedVariants() {
+		if v.has(storage) && !strings.HasSuffix(v.name, "Ok") && !covered[v.name] {
+			t.Errorf("nothing shows in which forms %s is read", v.name)
+		}
+	}
+}
+
+// TestFormsOfUnitRequests: as a string, and with no fields, nil, or fields of a newer client.
+func TestFormsOfUnitRequests(t *testing.T) {
+	for _, want := range []any{&GetAllConceptIds{}, &GetStats{}, &Flush{}, &HealthCheck{}} {
+		name := text(VariantName(want))
+		for form, fields := range map[string][]byte{"an empty map": {0x80}, "nil": {0xc0}, "an empty array": {0x90}, "a fuller map": asMap([]sent{{name: "x", raw: texts("y")}}, true),
+			"a fuller array": texts("x", "y")} {
+			if got, err := DecodeMessage(append(append([]byte{0x81}, name...), fields...)); err != nil || !cmp.Equal(want, got) {
+				t.Errorf("%T with %s: %+v, %v", want, form, got, err)
+			}
+		}
+		if got, err := DecodeMessage(name); err != nil || !cmp.Equal(want, got) {
+			t.Errorf("%T as a string: %+v, %v", want, got, err)
+		}
 	}
 }
 

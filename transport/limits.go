@@ -60,7 +60,7 @@ func Validate(req any, dimension int) error {
 func validate(req any, dimension int) *event.Error {
 	switch m := req.(type) {
 	case *LearnConcept:
-		return validateConcept(concept{m.ConceptID, m.Content, m.Embedding, m.Strength, m.Confidence, m.Metadata}, dimension)
+		return first(validateConcept(concept{m.ConceptID, m.Content, m.Embedding, m.Strength, m.Confidence, m.Metadata}, dimension), validTexts(m.Content, m.Metadata))
 	case *LearnAssociation:
 		return first(validID("source_id", m.SourceID), validID("target_id", m.TargetID), finite("confidence", m.Confidence))
 	case *QueryConcept:
@@ -92,12 +92,9 @@ func validate(req any, dimension int) *event.Error {
 	case *Prepare:
 		return first(validateOps(m.Ops, dimension), deletesNothing(m.Ops))
 	case *Txn:
-		return first(validateOps(m.Ops, dimension), deletesNothing(m.Ops))
+		return first(validateOps(m.Ops, dimension), deletesNothing(m.Ops), validOpTexts(m.Ops))
 	case *Routed:
-		if m.Request.Value == nil {
-			return invalid("request is missing")
-		}
-		return validate(m.Request.Value, dimension)
+		return validateRouted(m, dimension)
 	}
 	if e, ok := validateCheckpoint(req); ok {
 		return e
@@ -116,6 +113,53 @@ func validateCheckpoint(req any) (e *event.Error, ok bool) {
 		return validID("shard_id", string(m.ShardID)), true
 	}
 	return nil, false
+}
+
+// validateRouted checks the request inside, and of a Write or Prepare the texts, which these do not check themselves: what is in
+// the log was accepted, by a version perhaps that accepted more, and stays so.
+func validateRouted(m *Routed, dimension int) *event.Error {
+	if m.Request.Value == nil {
+		return invalid("request is missing")
+	}
+	e := validate(m.Request.Value, dimension)
+	switch q := m.Request.Value.(type) {
+	case *Write:
+		return first(e, validOpTexts(q.Ops))
+	case *Prepare:
+		return first(e, validOpTexts(q.Ops))
+	}
+	return e
+}
+
+func validOpTexts(ops []Op) *event.Error {
+	for i := range ops {
+		if e := validTexts(ops[i].Content, ops[i].Metadata); e != nil {
+			e.Message = fmt.Sprintf("ops[%d]: %s", i, e.Message)
+			return e
+		}
+	}
+	return nil
+}
+
+// validTexts refuses what no client of another language could read back.
+func validTexts(content string, m *Metadata) *event.Error {
+	if !utf8.ValidString(content) {
+		return invalid("content is not UTF-8")
+	}
+	if m == nil {
+		return nil
+	}
+	for _, tag := range m.Tags {
+		if !utf8.ValidString(tag) {
+			return invalid("tag %.40q is not UTF-8", tag)
+		}
+	}
+	for k, v := range m.Attributes {
+		if !utf8.ValidString(k) || !utf8.ValidString(v) {
+			return invalid("attribute %.40q is not UTF-8, or its value %.40q is not", k, v)
+		}
+	}
+	return nil
 }
 
 func invalid(format string, args ...any) *event.Error {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
@@ -141,6 +142,8 @@ func validContent(field, content string) *event.Error {
 		return invalid("%s is empty: there is nothing to learn", field)
 	case len(content) > MaxContent:
 		return tooLarge("%s has %d bytes: at most %d are allowed", field, len(content), MaxContent)
+	case !utf8.ValidString(content):
+		return invalid("%s is not UTF-8", field)
 	}
 	return nil
 }

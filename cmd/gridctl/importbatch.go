@@ -9,6 +9,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/transport"
@@ -40,6 +41,9 @@ type associationJSON struct {
 
 // parse understands one line and checks it against the protocol's limits, so that a broken one is named before it is sent.
 func (im *importer) parse(line int, text []byte) (record, error) {
+	if !utf8.Valid(text) { // the decoder would replace what is not, and nobody would know
+		return record{}, errors.New("not UTF-8")
+	}
 	var j lineJSON
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
