@@ -42,8 +42,9 @@ type beginning struct {
 
 // catchUp makes the directory of a replica that joins a group, with the state of another one: fetched as files, every one checked
 // with its sum, put in place by one rename, and recorded in the manifest. openReplica is next. Raft then replays only what has
-// been committed since; if the leader's log does not reach back that far any more (Groups.TrailingLogs), it sends its state once
-// more as a snapshot of its own, which is right and only slower.
+// been committed since. The leader's log has to last that long: it keeps Groups.TrailingLogs entries behind its snapshots, so with
+// the defaults 10 GiB, which take 200 s, allow for about 80 entries a second, each of up to 1,024 writes. Beyond that raft sends
+// the state again by itself, as a stream and unthrottled, which is right and only costs the second sending.
 //
 // What was fetched stays through errors and restarts, and the next call goes on there as long as the source still has the same
 // checkpoint (checkpointIdle); otherwise it begins again. Called again for a replica that is there it does nothing.

@@ -57,6 +57,7 @@ var edges = map[string][]struct{ target, reason string }{
 	"storagenode/lock": {{"fsm/event", "transaction ids"}},
 	"storagenode/engine": {
 		{"internal/fault", "fault points"},
+		{"internal/latchfs", "the latch over the store's files"},
 		{"fsm/event", "ids and errors"},
 		{"internal/pack", "records"},
 		{"internal/raftgroup", "the engine is a group's state machine"},

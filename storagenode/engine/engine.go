@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/fault"
+	"github.com/sutra-grid/sutra-grid/internal/latchfs"
 	"github.com/sutra-grid/sutra-grid/storagenode/lock"
 )
 
@@ -34,7 +35,7 @@ type Options struct {
 	CacheBytes int64  // Pebble's block cache; 0: 32 MiB
 	Log        *slog.Logger
 
-	// Fatal is told, once, why this replica cannot go on: an undecodable entry, a damaged or failing store. The process
+	// Fatal is told, once, why this replica cannot go on: an undecodable entry, a damaged, failing or hung store. The process
 	// must leave; after it Apply changes nothing and Snapshot fails. It is called from any goroutine, also while a read or
 	// Apply waits for it, so it must neither block nor call Close.
 	Fatal func(error)
@@ -94,6 +95,8 @@ func Open(dir string, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("open engine %s: %w", dir, err)
 	}
 	e := &Engine{dir: dir, o: o, locks: lock.NewTable()}
+	// Pebble tries a failed flush for ever, and does not notice a disk that hangs; with its log off nobody else would.
+	e.o.fs = latchfs.NewGuard(o.fs, latchfs.Config{Name: "store", Dir: dir, Deadline: latchfs.Deadline, Fatal: e.fail})
 	if err := e.open(); err != nil {
 		return nil, fmt.Errorf("open engine of %s in %s: %w", o.ShardID, dir, err)
 	}
