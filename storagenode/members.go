@@ -101,7 +101,6 @@ func (r *replica) tend(ctx context.Context) {
 	for said := ""; ctx.Err() == nil; {
 		changed := r.maps.Changed()
 		step, err := r.tendOnce(ctx)
-		r.setWaiting(step, err)
 		if err != nil && ctx.Err() == nil && said != err.Error() && !isKind(err, event.KindRefused) {
 			r.log.Warn("step of a change of members put off", "step", step.verb.String(), "replica", string(step.replica), "error", err)
 			said = err.Error()
@@ -264,13 +263,3 @@ func (n *Node) isMember(ctx context.Context, r *replica, q *transport.IsMember) 
 }
 
 func isKind(err error, kind event.Kind) bool { return errors.Is(err, &event.Error{Kind: kind}) }
-
-// setWaiting notes what a change of members waits for, for who asks about the shard.
-func (r *replica) setWaiting(step memberStep, err error) {
-	if err == nil {
-		r.waiting.Store(nil)
-		return
-	}
-	text := fmt.Sprintf("%s %s: %v", step.verb, step.replica, err)
-	r.waiting.Store(&text)
-}

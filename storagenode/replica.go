@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -34,9 +33,8 @@ type replica struct {
 
 	masters caller // nil: alone
 	maps    *mapCache
-	waiting atomic.Pointer[string] // what the next step of a change of members waits for; nil: no change, or not the leader
-	changed signal                 // the set of prepared attempts may have changed
-	opened  chan struct{}          // closed when all of the above is set: the group may make this replica lead before
+	changed signal        // the set of prepared attempts may have changed
+	opened  chan struct{} // closed when all of the above is set: the group may make this replica lead before
 }
 
 // tuning is the part of Config that the replicas' own loops use.
