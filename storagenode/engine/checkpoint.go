@@ -9,7 +9,7 @@ import (
 
 // Checkpoint makes a copy of the state in dir, which must not exist: a Pebble store of hard links to this one's files, which never
 // change. Everything that Apply has returned from is in it, and nothing is applied to it later. The caller sees to it that nothing
-// is applied meanwhile (raftgroup.Group.Fix); a Flush before keeps that short. The files are only what is replicated.
+// is applied meanwhile (raftgroup.Group.Fix); a Flush before keeps that short. The files are what is replicated, and the record of changed vectors.
 func (e *Engine) Checkpoint(dir string) error {
 	s, err := e.use()
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 
 // The record of changed vectors tells an index that is kept beside the store, and is complete to some applied index, which
 // vectors changed since (table 12). It is this replica's own: each replica's index is stored when it suits it, and what a stored
-// index has is forgotten. So it is in no digest and in no snapshot.
+// index has is forgotten. So it is in no digest and in no snapshot. A copy of the store's files has it (Checkpoint), which does no
+// harm: what it says is so of every replica that applied the same entries.
 //
 // Two rows bound it. 13 moves when changes are forgotten. 14 is written with every batch, so it is the applied index unless a
 // version that keeps no record has applied here; then, and in a store that was made from a snapshot, the record begins anew
