@@ -200,8 +200,9 @@ func (m *model) remove(id event.RequestID, r *modelRequest, op Op) result {
 func derefOps(ops []Op) (list []string) {
 	for _, op := range ops {
 		attributes, tags := metadataOf(op)
-		list = append(list, fmt.Sprintf("%s %q %q %d %q %v %v %v %q %q", op.Kind, op.ID, op.Target, op.AssocType, op.Content, op.Embedding, op.Strength,
-			op.Confidence, attributes, tags))
+		// Metadata that is empty is another body than none.
+		list = append(list, fmt.Sprintf("%s %q %q %d %q %v %v %v %v %q %q", op.Kind, op.ID, op.Target, op.AssocType, op.Content, op.Embedding, op.Strength,
+			op.Confidence, op.Metadata != nil, attributes, tags))
 	}
 	return list
 }
