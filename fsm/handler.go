@@ -117,4 +117,15 @@ var handlers = map[event.Type]handler{
 
 	event.TypeSettingChanged:       on(decideSettingChanged, evolveSettingChanged),
 	event.TypeAssociationTypeAdded: on(decideAssociationTypeAdded, evolveAssociationTypeAdded),
+
+	event.TypeStorageMetrics:           reading(storageMetricsNames),
+	event.TypeQueryPerformance:         reading(queryPerformanceNames),
+	event.TypeEmbeddingLatency:         reading(embeddingLatencyNames),
+	event.TypeHNSWIndexBuilt:           reading(hnswIndexBuiltNames),
+	event.TypeHNSWIndexLoaded:          reading(hnswIndexLoadedNames),
+	event.TypePathfindingMetrics:       reading(pathfindingMetricsNames),
+	event.TypeReconciliationComplete:   reading(reconciliationCompleteNames),
+	event.TypeCrossShardQuery:          clusterReading(crossShardQueryNames),
+	event.TypeEmbeddingServiceHealthy:  reading(embeddingServiceHealthyNames),
+	event.TypeEmbeddingServiceDegraded: reading(embeddingServiceDegradedNames),
 }

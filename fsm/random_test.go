@@ -195,15 +195,15 @@ func (d *draw) txnBody() event.Body {
 func (d *draw) otherBody() event.Body {
 	m := pick[event.MasterID](d.t, "master", "master-1", "master-2")
 	s := d.r.m.View()
-	switch rapid.IntRange(0, 13).Draw(d.t, "other event") {
+	switch rapid.IntRange(0, 14).Draw(d.t, "other event") {
 	case 9:
-		return event.LevelRaised{To: rapid.Uint32Range(0, 5).Draw(d.t, "level")}
+		return event.LevelRaised{To: rapid.Uint32Range(0, SupportedLevel+1).Draw(d.t, "level")}
 	case 10:
 		return d.stateChecked()
 	case 11:
 		return event.ClockSkew{MasterID: m, SkewMS: rapid.Int64Range(-3000, 3000).Draw(d.t, "skew")}
 	case 0:
-		return event.MasterJoined{MasterID: m, Suffrage: pick(d.t, "suffrage", "voter", "nonvoter"), ReplicaID: event.ReplicaID(m), Level: rapid.Uint32Range(1, 4).Draw(d.t, "supports")}
+		return event.MasterJoined{MasterID: m, Suffrage: pick(d.t, "suffrage", "voter", "nonvoter"), ReplicaID: event.ReplicaID(m), Level: rapid.Uint32Range(1, SupportedLevel).Draw(d.t, "supports")}
 	case 1:
 		return event.LeaderElected{MasterID: m, Term: rapid.Uint64Range(1, 9).Draw(d.t, "term")}
 	case 2:
@@ -221,6 +221,9 @@ func (d *draw) otherBody() event.Body {
 	case 12:
 		at := pick(d.t, "address", "h:1", "h:2")
 		return event.ReplicaReaddressed{ShardID: event.MastersGroup, ReplicaID: event.ReplicaID(m), OldAddress: pick(d.t, "from", "", "h:1", "h:2"), Address: at, HTTP: at, Grid: at}
+	case 14:
+		return pick[event.Body](d.t, "reading", event.StorageMetrics{NodeID: d.node(), ShardID: d.shard()}, event.EmbeddingServiceDegraded{InstanceID: string(m), Reason: "\xff"},
+			event.CrossShardQuery{Shards: []event.ShardID{d.shard()}})
 	case 7:
 		return event.SettingChanged{Key: SettingRequestsMax, Value: pick(d.t, "max", "16", "17", "1000")}
 	}

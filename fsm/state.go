@@ -12,7 +12,7 @@ import (
 
 // SupportedLevel is the highest level (safety S13) of which this binary knows all rules. Level 2 brought state_checked,
 // clock_skew and replica_readdressed, and the last check into the history; level 3 brought feed_rewound; level 4 brought
-// replica_assigned, replica_promoted and replica_removed, and the members of shards that have changed.
+// replica_assigned, replica_promoted and replica_removed, and the members of shards that have changed, and the readings of nodes and masters.
 const SupportedLevel = 4
 
 // The sections of a state.

@@ -90,6 +90,7 @@ func TestFullOutbox(t *testing.T) {
 		t.Errorf("at 80 %%: %+v", degraded)
 	}
 	c.dropsTelemetry(via)
+	c.dropsReadings(via)
 
 	c.fill(via, 90)
 	c.refusesWork(via)
@@ -98,6 +99,7 @@ func TestFullOutbox(t *testing.T) {
 	}
 	leader, _ = c.leader()
 	c.dropsTelemetry(via)
+	c.dropsReadings(via)
 	c.refusesWork(via)
 
 	full := must[transport.ClusterStatus](c, via, &transport.GetClusterStatus{}).Seq

@@ -78,6 +78,9 @@ func (c *core) routes() dispatch {
 	})
 	on(d, func(ctx context.Context, r *transport.GetShardMap) (any, error) { return result(c.shardMap(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.EmitEvents) (any, error) { return result(c.emit(ctx, r)) })
+	on(d, func(ctx context.Context, r *transport.EmitTelemetry) (any, error) {
+		return result(c.emitTelemetry(ctx, r))
+	})
 	on(d, func(ctx context.Context, r *transport.Propose) (any, error) { return result(c.propose(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.Forward) (any, error) {
 		return result(c.proposer.Forwarded(ctx, r))

@@ -27,20 +27,20 @@ type proposer struct {
 // Propose commits a command and returns the state machine's answer, a refusal included (Answer.Err). The error says that
 // there is no answer: of kind unavailable, surely not done; of kind unknown_outcome, it may be.
 func (p *proposer) Propose(ctx context.Context, cmd event.Command) (fsm.Answer, error) {
-	bytes, err := event.AppendCommand(nil, &cmd)
+	prop, err := newProposal(cmd)
 	if err != nil {
-		return fsm.Answer{}, &event.Error{Kind: event.KindInvalid, Op: "propose " + cmd.Type.String(), Message: err.Error()}
+		return fsm.Answer{}, err
 	}
-	return p.commit(ctx, proposal{command: cmd, bytes: bytes})
+	return p.commit(ctx, prop)
 }
 
 // Here proposes on this master only, for what its leadership alone may decide.
 func (p *proposer) Here(ctx context.Context, cmd event.Command) (fsm.Answer, error) {
-	bytes, err := event.AppendCommand(nil, &cmd)
+	prop, err := newProposal(cmd)
 	if err != nil {
-		return fsm.Answer{}, &event.Error{Kind: event.KindInvalid, Op: "propose " + cmd.Type.String(), Message: err.Error()}
+		return fsm.Answer{}, err
 	}
-	return p.local(ctx, proposal{command: cmd, bytes: bytes})
+	return p.local(ctx, prop)
 }
 
 // proposal is one command on its way to the leader.
@@ -48,6 +48,14 @@ type proposal struct {
 	command event.Command
 	bytes   []byte // its encoding, as it will stand in the log
 	hops    uint32 // how often it was passed on already
+}
+
+func newProposal(cmd event.Command) (proposal, error) {
+	bytes, err := event.AppendCommand(nil, &cmd)
+	if err != nil {
+		return proposal{}, &event.Error{Kind: event.KindInvalid, Op: "propose " + cmd.Type.String(), Message: err.Error()}
+	}
+	return proposal{command: cmd, bytes: bytes}, nil
 }
 
 func (p proposal) safe() bool {

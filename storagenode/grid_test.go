@@ -39,6 +39,7 @@ type testMaster struct {
 	decided  map[attempt]bool // committed or aborted, for ever
 	asked    map[attempt]int
 	reported []event.ShardLeaderChanged
+	read     []event.Body // readings, in their order
 }
 
 func newTestMaster(t *testing.T, network transport.Network) *testMaster {
@@ -88,6 +89,8 @@ func (m *testMaster) handle(ctx context.Context, s *transport.Session, req any) 
 		return m.propose(q)
 	case *transport.TxnOutcome:
 		return m.outcome(q), nil
+	case *transport.EmitTelemetry:
+		return m.readings(q)
 	}
 	return nil, &event.Error{Kind: event.KindUnsupported, Message: "not by this master"}
 }
@@ -133,6 +136,21 @@ func (m *testMaster) propose(q *transport.Propose) (any, error) {
 		s.State, s.Leader, s.Term = shardmap.Formed, report.NodeID, report.Term
 	})
 	return &transport.ProposeOk{Seq: m.state.Map.Epoch.Seq, Epoch: m.state.Map.Epoch}, nil
+}
+
+// readings takes all of them.
+func (m *testMaster) readings(q *transport.EmitTelemetry) (any, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range q.Events {
+		body, err := event.DecodeBody(e.Type, e.Body)
+		if err != nil {
+			return nil, err
+		}
+		m.read = append(m.read, body)
+	}
+	m.signalLocked()
+	return &transport.EmitTelemetryOk{Taken: uint32(len(q.Events))}, nil
 }
 
 // outcome aborts what is undecided, as masters do.

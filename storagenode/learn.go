@@ -12,21 +12,25 @@ import (
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
-// newEmbedder makes the configured embedder. A service's state goes to the log.
+// newEmbedder makes the configured embedder. A service's state goes to the log and into the feed.
 func (n *Node) newEmbedder() (embed.Embedder, error) {
 	if n.cfg.Embedding.URL == "" {
 		return embed.NewHashing(int(n.cfg.Dimension))
 	}
 	cfg := n.cfg.Embedding
 	cfg.Dimension, cfg.Instance = int(n.cfg.Dimension), string(n.cfg.nodeID())
+	cfg.SampleEvery = embeddingEvery
 	cfg.Reports = embed.Reports{
 		Healthy: func(h embed.Healthy) {
+			n.readings.embedderHealthy(h)
 			n.log.Info("embedding service answers", "endpoint", h.Endpoint, "success_rate", h.SuccessRate, "cache_hit_rate", h.CacheHitRate)
 		},
 		Degraded: func(d embed.Degraded) {
+			n.readings.embedderDegraded(d)
 			n.log.Warn("embedding service is degraded", "endpoint", d.Endpoint, "error_rate", d.ErrorRate, "reason", d.Reason)
 		},
 		Latency: func(l embed.Latency) {
+			n.readings.embedded(l)
 			n.log.Debug("embedded", "texts", l.BatchSize, "latency", l.Latency, "cache_hit", l.CacheHit)
 		},
 	}

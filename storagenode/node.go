@@ -35,15 +35,20 @@ type Node struct {
 	raft     net.Listener    // of mux, until host takes it
 	host     *raftgroup.Host // nil until a map has said the grid's incarnation
 	embedder embed.Embedder
+	readings *readings // nil: event storage has none
 	server   *transport.Server
 
-	loops   context.Context // of the map watcher and the reconciler
+	background
+	closeOnce func() error
+	failure   failure
+}
+
+// background is what runs beside the requests.
+type background struct {
+	loops   context.Context // of the map watcher, the reconciler and the one who measures
 	stop    context.CancelFunc
 	serving sync.WaitGroup // mux, server, host
 	looping sync.WaitGroup
-
-	closeOnce func() error
-	failure   failure
 }
 
 // failure is the first reason why a node cannot go on.
@@ -102,6 +107,7 @@ func (n *Node) open() error {
 		n.pool = transport.NewPool(transport.PoolConfig{Network: n.cfg.Network, TLS: n.cfg.TLS})
 		n.masters = transport.NewMasters(g.Masters, n.pool)
 	}
+	n.readings = n.newReadings()
 	if n.maps, err = n.firstMap(listener.Addr().String()); err != nil {
 		return err
 	}
@@ -113,6 +119,9 @@ func (n *Node) open() error {
 	n.serve("server", func(ctx context.Context) error { return n.server.Serve(ctx, n.mux.Frames()) })
 	if err := n.firstReplicas(); err != nil {
 		return err
+	}
+	if n.readings != nil {
+		n.loop(n.measure)
 	}
 	if n.masters != nil {
 		n.loop(n.watchMap)
@@ -149,6 +158,7 @@ func (n *Node) close() error {
 	if c, ok := n.embedder.(io.Closer); ok {
 		errs = append(errs, c.Close())
 	}
+	n.readings.close()
 	if n.pool != nil {
 		errs = append(errs, n.pool.Close())
 	}

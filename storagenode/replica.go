@@ -31,6 +31,9 @@ type replica struct {
 	tuning tuning
 	log    *slog.Logger
 
+	readings *readings // of the node; nil: this shard has none
+	reads    reads
+
 	masters caller // nil: alone
 	maps    *mapCache
 	changed signal        // the set of prepared attempts may have changed
@@ -95,7 +98,8 @@ func (n *Node) openReplica(e manifestEntry) (*replica, error) {
 		return nil, fmt.Errorf("replica %s of %s: %w", e.ReplicaID, e.ShardID, err)
 	}
 	r := &replica{
-		shard: e.ShardID, id: e.ReplicaID, changed: newSignal(), opened: make(chan struct{}), masters: n.callMasters(), maps: n.maps,
+		readings: n.readings.of(e.ShardID),
+		shard:    e.ShardID, id: e.ReplicaID, changed: newSignal(), opened: make(chan struct{}), masters: n.callMasters(), maps: n.maps,
 		tuning: tuning{prepareWait: n.cfg.PrepareWait, inDoubtAfter: n.cfg.InDoubtAfter},
 		log:    n.log.With("shard", string(e.ShardID)),
 	}
@@ -125,6 +129,7 @@ func (r *replica) open(n *Node, path string) error {
 	fatal := func(err error) { n.fail(fmt.Errorf("shard %s in %s: %w", r.shard, path, err)) }
 	r.engine, err = engine.Open(filepath.Join(path, engineDir), engine.Options{
 		ShardID: r.shard, Dimension: n.cfg.Dimension, CacheBytes: n.cacheShare(), Log: r.log, Fatal: fatal,
+		Flushed: func(f engine.Flush) { r.readings.flushed(r.shard, f) },
 	})
 	if err != nil {
 		return fmt.Errorf("open engine: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/graphwalk"
@@ -92,8 +93,8 @@ func idsOf(req any) []string {
 	return engine.LockIDs(ops)
 }
 
-// perform answers a request from this replica.
-func (n *Node) perform(ctx context.Context, r *replica, c call) (outcome, error) {
+// answer answers a request from this replica.
+func (n *Node) answer(ctx context.Context, r *replica, c call) (outcome, error) {
 	switch q := c.request.(type) {
 	case *transport.Prepare:
 		a, err := r.prepare(ctx, q)
@@ -227,6 +228,7 @@ func (n *Node) stats(e *engine.Engine) *transport.StatsOk {
 
 // findPath walks inside this shard; every frontier is one read of its own.
 func (r *replica) findPath(ctx context.Context, q *transport.FindPath, stale bool) (outcome, error) {
+	begun, explored := time.Now(), 0
 	index := r.engine.Applied()
 	expand := func(ctx context.Context, ids []string, direction string) ([][]string, []bool, error) {
 		var reply *transport.ExpandOk
@@ -238,9 +240,12 @@ func (r *replica) findPath(ctx context.Context, q *transport.FindPath, stale boo
 		if err != nil {
 			return nil, nil, err
 		}
-		index = max(index, at)
+		index, explored = max(index, at), explored+len(ids)
 		return reply.Neighbors, reply.Known, nil
 	}
 	path, found, err := graphwalk.ShortestPath(ctx, q.StartID, q.EndID, int(q.MaxDepth), expand)
+	if err == nil {
+		r.readings.path(q, path, explored, time.Since(begun))
+	}
 	return outcome{&transport.FindPathOk{Found: found, Path: path}, index}, err
 }

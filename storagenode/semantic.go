@@ -3,6 +3,7 @@ package storagenode
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/semanticwalk"
@@ -166,6 +167,7 @@ func (n *Node) queryBySemantic(ctx context.Context, r *replica, q *transport.Que
 
 // walkSemantic answers the requests that lead from concept to concept, inside this shard; every read of theirs is one of its own.
 func (n *Node) walkSemantic(ctx context.Context, r *replica, req any, stale bool) (outcome, error) {
+	begun, explored := time.Now(), 0
 	index := r.engine.Applied()
 	seen := func(at uint64, err error) error {
 		index = max(index, at)
@@ -191,6 +193,7 @@ func (n *Node) walkSemantic(ctx context.Context, r *replica, req any, stale bool
 				}
 				return err
 			}))
+			explored += len(q.ConceptIDs)
 			return links, err
 		},
 		Survey: func(ctx context.Context, f *transport.SemanticFilter, each func([]transport.Classified) error) error {
@@ -201,6 +204,7 @@ func (n *Node) walkSemantic(ctx context.Context, r *replica, req any, stale bool
 		},
 	}
 	reply, err := semanticwalk.Answer(ctx, s, req)
+	r.readings.semanticPath(req, reply, explored, time.Since(begun))
 	return outcome{reply, index}, err
 }
 

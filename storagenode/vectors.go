@@ -2,7 +2,6 @@ package storagenode
 
 import (
 	"context"
-	"log/slog"
 	"path/filepath"
 
 	"github.com/sutra-grid/sutra-grid/storagenode/nearest"
@@ -13,18 +12,20 @@ import (
 func (n *Node) openVectors(r *replica, dir string) *nearest.Keeper {
 	return nearest.Open(nearest.Config{
 		Engine: r.engine, Dimension: int(n.cfg.Dimension), Path: filepath.Join(dir, vectorsFile), Building: n.replicas.building,
-		Reports: vectorReports(r.log), Log: r.log,
+		Reports: r.vectorReports(), Log: r.log,
 	})
 }
 
-// vectorReports tells the log, with the fields of the events hnsw_index_built and hnsw_index_loaded; node and shard are the log's.
-func vectorReports(log *slog.Logger) nearest.Reports {
+// vectorReports tells the log and the feed.
+func (r *replica) vectorReports() nearest.Reports {
 	return nearest.Reports{
 		Built: func(b nearest.Built) {
-			log.Info("vector index built", "vector_count", b.Vectors, "build_time_ms", b.Took.Milliseconds(), "dimension", b.Dimension)
+			r.log.Info("vector index built", "vector_count", b.Vectors, "build_time_ms", b.Took.Milliseconds(), "dimension", b.Dimension)
+			r.readings.indexBuilt(r.shard, b)
 		},
 		Loaded: func(l nearest.Loaded) {
-			log.Info("vector index loaded", "vector_count", l.Vectors, "load_time_ms", l.Took.Milliseconds(), "persisted", true, "applied", l.Applied)
+			r.log.Info("vector index loaded", "vector_count", l.Vectors, "load_time_ms", l.Took.Milliseconds(), "persisted", true, "applied", l.Applied)
+			r.readings.indexLoaded(r.shard, l)
 		},
 	}
 }

@@ -207,6 +207,20 @@ type (
 		Through uint64 `wire:"through"`
 		Refused uint32 `wire:"refused"`
 	}
+	// EmitTelemetry hands over readings (class T) in their order. Each is put into the feed at most once: what may have been done is
+	// not sent again. Below the level that has them, and from a master that does not know them, the answer is KindUnsupported.
+	EmitTelemetry struct {
+		Actor  string         `wire:"actor"`  // who took them
+		Events []EmittedEvent `wire:"events"` // 1 to 256
+		Hops   uint32         `wire:"hops,optional"`
+	}
+	// EmitTelemetryOk: the outcome of each event is one of three.
+	EmitTelemetryOk struct {
+		Taken   uint32 `wire:"taken"`           // in the feed, or dropped and counted by a leader whose outbox is nearly full
+		Refused uint32 `wire:"refused"`         // for good
+		Unknown uint32 `wire:"unknown"`         // nobody knows whether they are in the feed
+		Reason  string `wire:"reason,optional"` // of the first that was refused
+	}
 	// Propose asks for one event; the state machine accepts or refuses it. Nodes report leadership with it.
 	Propose struct {
 		RequestID event.RequestID `wire:"request_id"` // zero for types that are idempotent by content

@@ -93,6 +93,7 @@ var variants = newVariantTable([]entry{
 	{WatchShardMap{}, read},
 	{WatchAssignments{}, read}, {Assignments{}, 0},
 	{EmitEvents{}, again}, {EmitEventsOk{}, 0},
+	{EmitTelemetry{}, 0}, {EmitTelemetryOk{}, 0},
 	{Propose{}, withID}, {ProposeOk{}, 0},
 	{Forward{}, 0}, {ForwardOk{}, 0},
 	{ReadIndex{}, read}, {ReadIndexOk{}, 0},

@@ -65,6 +65,17 @@ var bodies = map[Type]bodyDecoder{
 	TypeSinkRemoved:          decodeAs[SinkRemoved],
 	TypeSettingChanged:       decodeAs[SettingChanged],
 	TypeAssociationTypeAdded: decodeAs[AssociationTypeAdded],
+
+	TypeStorageMetrics:           decodeAs[StorageMetrics],
+	TypeQueryPerformance:         decodeAs[QueryPerformance],
+	TypeEmbeddingLatency:         decodeAs[EmbeddingLatency],
+	TypeHNSWIndexBuilt:           decodeAs[HNSWIndexBuilt],
+	TypeHNSWIndexLoaded:          decodeAs[HNSWIndexLoaded],
+	TypePathfindingMetrics:       decodeAs[PathfindingMetrics],
+	TypeReconciliationComplete:   decodeAs[ReconciliationComplete],
+	TypeCrossShardQuery:          decodeAs[CrossShardQuery],
+	TypeEmbeddingServiceHealthy:  decodeAs[EmbeddingServiceHealthy],
+	TypeEmbeddingServiceDegraded: decodeAs[EmbeddingServiceDegraded],
 }
 
 func decodeAs[B Body](b []byte) (Body, error) {

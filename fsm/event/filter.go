@@ -20,6 +20,7 @@ const (
 	EntityTxn     = "txn"
 	EntityCluster = "cluster"
 	EntityFeed    = "feed"
+	EntityEmbed   = "embedding"
 )
 
 // Filter chooses events: one must match every field that is given, and of a field any of its values. The zero value chooses
@@ -99,7 +100,7 @@ func EntityKind(b Body) string {
 }
 
 // entityKindNames are the values of a filter's Kinds.
-var entityKindNames = []string{EntityAgent, EntityNode, EntityShard, EntityMaster, EntityTxn, EntityCluster, EntityFeed}
+var entityKindNames = []string{EntityAgent, EntityNode, EntityShard, EntityMaster, EntityTxn, EntityCluster, EntityFeed, EntityEmbed}
 
 // entityKinds is the kind of each emitted type; a test holds it complete.
 var entityKinds = map[Type]string{
@@ -122,4 +123,8 @@ var entityKinds = map[Type]string{
 	TypeLevelRaised: EntityCluster, TypeIncarnationStarted: EntityCluster, TypeSettingChanged: EntityCluster, TypeAssociationTypeAdded: EntityCluster,
 
 	TypeFeedAcked: EntityFeed, TypeFeedRewound: EntityFeed, TypeSinkAdded: EntityFeed, TypeSinkRemoved: EntityFeed,
+
+	TypeStorageMetrics: EntityNode, TypeQueryPerformance: EntityNode, TypeHNSWIndexBuilt: EntityNode, TypeHNSWIndexLoaded: EntityNode,
+	TypePathfindingMetrics: EntityNode, TypeReconciliationComplete: EntityNode, TypeCrossShardQuery: EntityCluster,
+	TypeEmbeddingLatency: EntityEmbed, TypeEmbeddingServiceHealthy: EntityEmbed, TypeEmbeddingServiceDegraded: EntityEmbed,
 }

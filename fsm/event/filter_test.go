@@ -43,7 +43,7 @@ func TestFilterMatch(t *testing.T) {
 	}{
 		"nothing":         {Filter{Types: []Type{9999}}, ""},
 		"types":           {Filter{Types: []Type{TypeNodeCrashed, TypeLevelRaised}}, "node_crashed level_raised"},
-		"class":           {Filter{Classes: "T"}, "agent_heartbeat"},
+		"class":           {Filter{Classes: "T", Kinds: []string{EntityAgent, EntityEmbed}}, "agent_heartbeat embedding_latency embedding_service_healthy embedding_service_degraded"},
 		"kind":            {Filter{Kinds: []string{EntityTxn}}, "txn_committed txn_aborted txn_completed"},
 		"entity":          {Filter{Entities: []string{"shard-0"}, Classes: "D"}, "shard_created replica_assigned replica_promoted replica_removed shard_formed"},
 		"one of many":     {Filter{Entities: []string{"txn-" + sampleID(2).String()}}, "txn_completed"},

@@ -67,6 +67,16 @@ func samples() []Body {
 		SinkRemoved{"events"},
 		SettingChanged{"feed.quota_mb", "1024", 2},
 		AssociationTypeAdded{"hypernym", 1000},
+		StorageMetrics{"node-1", "shard-0", 1000, 2000, 500, 12.5, 250, 64},
+		QueryPerformance{"node-1", QueryGraph, 3, 17, 1.25, 0.75},
+		EmbeddingLatency{"node-1", 8, 31.5, 768, true},
+		HNSWIndexBuilt{"node-1", "shard-0", 500, 1200, 768},
+		HNSWIndexLoaded{"node-1", "shard-0", 500, 90, true},
+		PathfindingMetrics{"node-1", "dog", "animal", 3, 42, 2.5, "bidirectional_bfs"},
+		ReconciliationComplete{"node-1", "shard-0", 4096, 35, true},
+		CrossShardQuery{[]ShardID{"shard-0", "shard-1"}, 4.5, "shard-1", 12},
+		EmbeddingServiceHealthy{"node-1", "http://10.0.0.7:8888/v1/embeddings", 1, 0.25},
+		EmbeddingServiceDegraded{"node-1", "http://10.0.0.7:8888/v1/embeddings", 0.5, "connection refused"},
 	}
 }
 

@@ -102,6 +102,9 @@ func Clean(b Body) Body {
 	case ReplicaRemoved:
 		b.Reason = cleanText(b.Reason)
 		return b
+	case EmbeddingServiceDegraded:
+		b.Reason = cleanText(b.Reason)
+		return b
 	}
 	return b
 }

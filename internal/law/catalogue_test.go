@@ -21,8 +21,6 @@ type proof struct {
 const (
 	sim    = "internal/sim"
 	noMove = "shards do not move or split by themselves yet, and agents are not drained"
-	noRate = "telemetry is counted in /metrics; no emitter samples it into the feed yet"
-	noEmb  = "no embedding service is watched yet"
 )
 
 // proofs has every type of the catalogue.
@@ -47,17 +45,17 @@ var proofs = map[event.Type]proof{
 	event.TypeClusterDegraded: {test: sim + ".TestACrashAndWhatFollows"},
 	event.TypeClusterCritical: {test: sim + ".TestAQuorumIsLostAndRestored"},
 
-	event.TypeStorageMetrics:           {notYet: noRate},
-	event.TypeQueryPerformance:         {notYet: noRate},
-	event.TypeEmbeddingLatency:         {notYet: noEmb},
-	event.TypeHNSWIndexBuilt:           {notYet: noRate},
-	event.TypeHNSWIndexLoaded:          {notYet: noRate},
-	event.TypePathfindingMetrics:       {notYet: noRate},
-	event.TypeReconciliationComplete:   {notYet: noRate},
-	event.TypeCrossShardQuery:          {notYet: noRate},
+	event.TypeStorageMetrics:           {test: "storagenode.TestStorageMetrics"},
+	event.TypeQueryPerformance:         {test: "storagenode.TestQueryPerformance"},
+	event.TypeEmbeddingLatency:         {test: "storagenode.TestEmbeddingEvents"},
+	event.TypeHNSWIndexBuilt:           {test: "storagenode.TestHNSWIndexEvents"},
+	event.TypeHNSWIndexLoaded:          {test: "storagenode.TestHNSWIndexEvents"},
+	event.TypePathfindingMetrics:       {test: "storagenode.TestPathfindingMetrics"},
+	event.TypeReconciliationComplete:   {test: "storagenode.TestReconciliationComplete"},
+	event.TypeCrossShardQuery:          {notYet: "masters do not sample the queries that they spread over shards yet"},
 	event.TypeRebalanceProgress:        {notYet: noMove},
-	event.TypeEmbeddingServiceHealthy:  {notYet: noEmb},
-	event.TypeEmbeddingServiceDegraded: {notYet: noEmb},
+	event.TypeEmbeddingServiceHealthy:  {test: "storagenode.TestEmbeddingEvents"},
+	event.TypeEmbeddingServiceDegraded: {test: "storagenode.TestEmbeddingEvents"},
 
 	event.TypeShardMapCreated:    {test: "master.TestFoundingEvents"},
 	event.TypeReplicaAssigned:    {test: sim + ".TestAReplicaIsReplaced"},

@@ -39,6 +39,10 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/event", "error kinds"},
 		{"transport", "the semantic requests and their limits"},
 	},
+	"internal/emit": {
+		{"fsm/event", "what is emitted"},
+		{"transport", "its form in messages, and the back-off"},
+	},
 	"internal/fault":   {},
 	"internal/latchfs": {{"internal/fault", "fault points"}},
 	"internal/datadir": {{"fsm/event", "ids and incarnation in IDENTITY"}, {"internal/fault", "fault points"}},
@@ -80,6 +84,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/event", "ids and errors"},
 		{"fsm/shardmap", "ownership"},
 		{"internal/datadir", "identity and lock"},
+		{"internal/emit", "readings of the node's own"},
 		{"internal/graphwalk", "paths inside one shard"},
 		{"internal/learn", "what is learnt by content"},
 		{"internal/semanticwalk", "semantic requests inside one shard"},

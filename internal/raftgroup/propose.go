@@ -48,6 +48,14 @@ func (g *Group) ProposeAll(ctx context.Context, commands [][]byte) []Proposal {
 	return g.propose(ctx, false, commands)
 }
 
+// ProposeAllTelemetry is ProposeAll for commands that may wait up to 100 ms for others to share their entry with.
+func (g *Group) ProposeAllTelemetry(ctx context.Context, commands [][]byte) []Proposal {
+	if len(commands) == 0 {
+		return nil
+	}
+	return g.propose(ctx, true, commands)
+}
+
 func (g *Group) propose(ctx context.Context, lazy bool, commands [][]byte) []Proposal {
 	out := make([]Proposal, len(commands))
 	ps, err := g.admit(ctx, commands)

@@ -291,5 +291,22 @@ func goldenScript() []event.Body {
 		event.ReplicaPromoted{ShardID: "shard-0", NodeID: "node-5", ReplicaID: event.NewReplicaID("node-5", store), Configuration: 31},
 		event.ReplicaRemoved{ShardID: "shard-0", NodeID: "node-1", Reason: "replaced", ReplicaID: voters[0].ReplicaID, Configuration: 33},
 		event.ReplicaAssigned{ShardID: "shard-0", NodeID: "node-1", Role: event.RoleLearner, ReplicaID: event.NewReplicaID("node-1", store[1:]+"0")}, // is under way
-	})
+	}, goldenReadings())
+}
+
+// goldenReadings has every type of what nodes and masters measure.
+func goldenReadings() []event.Body {
+	shards := []event.ShardID{"shard-0", "shard-1"}
+	return []event.Body{
+		event.StorageMetrics{NodeID: "node-1", ShardID: "shard-0", ConceptCount: 9, EdgeCount: 8, VectorCount: 7, WriteThroughput: 1.5, ReadLatencyUS: 250, MemoryUsageMB: 64},
+		event.QueryPerformance{NodeID: "node-1", QueryType: event.QueryGraph, QueryDepth: 3, ResultCount: 2, LatencyMS: 1.25, Confidence: 0.5},
+		event.EmbeddingLatency{ServiceInstance: "node-1", BatchSize: 8, LatencyMS: 31.5, Dimension: 768, CacheHit: true},
+		event.HNSWIndexBuilt{NodeID: "node-1", ShardID: "shard-0", VectorCount: 7, BuildTimeMS: 12, Dimension: 768},
+		event.HNSWIndexLoaded{NodeID: "node-1", ShardID: "shard-0", VectorCount: 7, LoadTimeMS: 3, Persisted: true},
+		event.PathfindingMetrics{NodeID: "master-1", SourceID: "a", TargetID: "b", PathLength: 2, PathsExplored: 5, LatencyMS: 0.5, Strategy: "bidirectional_bfs"},
+		event.ReconciliationComplete{NodeID: "node-1", ShardID: "shard-0", EntriesProcessed: 100, ReconciliationTimeMS: 4, DiskFlush: true},
+		event.CrossShardQuery{Shards: shards, LatencyMS: 2.5, SlowestShard: "shard-1", ResultCount: 3},
+		event.EmbeddingServiceHealthy{InstanceID: "node-1", Endpoint: "http://e:8888", SuccessRate: 1, CacheHitRate: 0.25},
+		event.EmbeddingServiceDegraded{InstanceID: "node-1", Endpoint: "http://e:8888", ErrorRate: 0.5, Reason: "refused"},
+	}
 }

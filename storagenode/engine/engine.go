@@ -40,6 +40,10 @@ type Options struct {
 	// Apply waits for it, so it must neither block nor call Close.
 	Fatal func(error)
 
+	// Flushed is told of every memtable that went to disk; nil: nobody is. It is called with the store's own lock held, so it must
+	// neither block nor call the engine.
+	Flushed func(Flush)
+
 	fs     vfs.FS                  // tests put a filesystem here that can crash
 	bounds bounds                  // tests make them small
 	step   func(fault.Label) error // a labelled step of Restore or a snapshot; nil: fault.Err
@@ -172,7 +176,7 @@ func (e *Engine) install(s *store, loaded *state) {
 }
 
 func (e *Engine) storeConfig() storeConfig {
-	return storeConfig{fs: e.o.fs, cacheBytes: e.o.CacheBytes, log: e.o.Log, fatal: e.fail}
+	return storeConfig{fs: e.o.fs, cacheBytes: e.o.CacheBytes, log: e.o.Log, fatal: e.fail, flushed: e.o.Flushed}
 }
 
 // fail latches the first failure and tells the owner.

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -92,6 +93,33 @@ type storeConfig struct {
 	cacheBytes int64
 	log        *slog.Logger
 	fatal      func(error)
+	flushed    func(Flush) // nil: nobody asks
+}
+
+// Flush is what one flush did.
+type Flush struct {
+	Rows uint64        // written since the flush before it, those that were overwritten or deleted meanwhile included
+	Took time.Duration // from its begin until the rows were part of the store
+}
+
+// flushEnd turns Pebble's account of a flush into one of rows: each row written has the next sequence number. last is the greatest that
+// a flush of this store has written. It is called with the store's lock held, so one call follows the other.
+func (c *storeConfig) flushEnd(i pebble.FlushInfo, last *uint64) {
+	if i.Err != nil || len(i.Output) == 0 {
+		return
+	}
+	first, through := *last+1, *last
+	if *last == 0 {
+		first = uint64(i.Output[0].SmallestSeqNum)
+	}
+	for _, table := range i.Output {
+		if *last == 0 {
+			first = min(first, uint64(table.SmallestSeqNum))
+		}
+		through = max(through, uint64(table.LargestSeqNum))
+	}
+	*last = through
+	c.flushed(Flush{Rows: through - first + 1, Took: i.TotalDuration})
 }
 
 // openStore opens the store in dir; one that is gone is not made again. The opener is its first user.
@@ -123,6 +151,10 @@ func (c storeConfig) open(dir string, o *pebble.Options) (*store, error) {
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
 			c.fatal(fmt.Errorf("store %s: damaged file %s: %w", dir, i.Path, i.Details))
 		},
+	}
+	if c.flushed != nil {
+		var last uint64
+		o.EventListener.FlushEnd = func(i pebble.FlushInfo) { c.flushEnd(i, &last) }
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most ids that Apply asks for are new
@@ -160,6 +192,7 @@ func (l storeLog) Fatalf(format string, args ...any) {
 // there. A directory left over from an earlier try is thrown away.
 func createDir(dir string, c storeConfig, first meta) error {
 	building := dir + ".new"
+	c.flushed = nil // what makes a store is nobody's write
 	if err := c.fs.RemoveAll(building); err != nil {
 		return err
 	}
