@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -78,6 +79,32 @@ func (e *estate) present() *tenant {
 	return e.tenant
 }
 
+// alive tells whether it has not been ended.
+func (t *tenant) alive() bool {
+	select {
+	case <-t.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+// ofEstate tells whether an event is about an agent that assembles real nodes: those are not commands of the load.
+func (w *world) ofEstate(body event.Body) bool {
+	var id event.AgentID
+	switch b := body.(type) {
+	case event.AgentRegistered:
+		id = b.AgentID
+	case event.SpawnSucceeded:
+		id = b.AgentID
+	case event.NodeRestarted:
+		id = b.AgentID
+	case event.NodeCrashed:
+		id = b.AgentID
+	}
+	return slices.ContainsFunc(w.settled, func(e *estate) bool { return e.id == id })
+}
+
 // crash ends the node as a kill does: it hands nothing over, and its agent notices at once. It is started again when restart was called.
 func (e *estate) crash() (restart func()) {
 	t := e.present()
@@ -130,6 +157,7 @@ func (e *estate) config(spec platform.Spec, network transport.Network) storageno
 	cfg := storagenode.DefaultConfig()
 	cfg.Grid, cfg.Network, cfg.Log = &storagenode.Grid{}, network, slog.New(e.w.tap.of(string(e.id)))
 	cfg.Dimension, cfg.Groups.SegmentBytes, cfg.CacheBytes = 4, 256<<10, 8<<20
+	cfg.Groups.SnapshotThreshold, cfg.Groups.TrailingLogs = 120, 40 // so that logs are cut, and what was away gets the state
 	for i := 0; i < len(spec.Args); i++ {
 		name, value := spec.Args[i], ""
 		if name == "--init" {
@@ -172,6 +200,10 @@ func (e *estate) watch(ref platform.Ref, pid int, t *tenant) *platform.Instance 
 		defer close(done)
 		defer close(notices)
 		select {
+		case <-t.node.Failed():
+			e.w.faultf("%s: its node cannot go on: %w", e.id, t.node.Err())
+			t.end(platform.Exit{Code: new(int32)})
+			notices <- platform.Notice{Exit: &t.exit}
 		case <-t.gone:
 			notices <- platform.Notice{Exit: &t.exit}
 		case <-left:

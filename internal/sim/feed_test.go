@@ -63,6 +63,9 @@ func (w *world) take1(id event.MasterID, r *replicaFeed, encoded []byte) error {
 	if err != nil {
 		return err
 	}
+	if w.ofEstate(e.Body) {
+		p.token = ""
+	}
 	if err := w.ledger.add(e.Seq, p); err != nil {
 		return err
 	}

@@ -20,27 +20,34 @@ type result struct {
 	snapshots                                  int // sent by a leader and installed
 	reads                                      int64
 	virtual                                    time.Duration
+	shards                                     shardResult
 
 	faults []error
 	story  string // of the failure
 }
 
 func (r result) String() string {
-	return fmt.Sprintf("%d leaders lost, %d commands acknowledged, %d open, %d not done, %d reads, %d events, %d states equal, %d snapshots installed, %s of virtual time",
+	text := fmt.Sprintf("%d leaders lost, %d commands acknowledged, %d open, %d not done, %d reads, %d events, %d states equal, %d snapshots installed, %s of virtual time",
 		r.losses, r.acked, r.open, r.failed, r.reads, r.events, r.equal, r.snapshots, r.virtual.Round(time.Second))
+	if r.shards.reads > 0 {
+		text += "; " + r.shards.String()
+	}
+	return text
 }
 
 func (r *result) add(o result) {
 	r.losses, r.acked, r.open, r.failed = r.losses+o.losses, r.acked+o.acked, r.open+o.open, r.failed+o.failed
 	r.events, r.equal, r.reads, r.virtual = r.events+o.events, r.equal+o.equal, r.reads+o.reads, r.virtual+o.virtual
 	r.snapshots += o.snapshots
+	r.shards.add(o.shards)
 }
 
 // run is one grid that goes through a plan.
 type run struct {
 	*world
 	load   *load
-	stored uint64 // event storage was compared up to here
+	shards *shardLoad // nil: there are none
+	stored uint64     // event storage was compared up to here
 	losses int
 }
 
@@ -63,6 +70,11 @@ func simulate(t *testing.T, s scenario) (out result) {
 		}
 		r.load = r.startLoad(addrs...)
 		defer r.load.close()
+		if s.estates > 0 {
+			r.fault(r.revive()) // formed
+			r.shards = r.startShardLoad()
+			defer r.shards.close()
+		}
 		for i, step := range steps {
 			if err := r.take(step); err != nil {
 				r.faultf("%s: %w", step, err)
@@ -87,6 +99,7 @@ func simulate(t *testing.T, s scenario) (out result) {
 		out.equal, out.virtual = r.states.compared(), time.Since(began)
 		out.snapshots = r.tap.installed()
 		out.open, out.acked, out.failed = r.ledger.counts()
+		out.shards = r.shards.result()
 	})
 	return out
 }
@@ -123,6 +136,11 @@ func (r *run) take(s step) error {
 	time.Sleep(s.hold)
 	r.heal()
 	r.restart()
+	if r.shards != nil {
+		if err := r.revive(); err != nil {
+			return err
+		}
+	}
 	time.Sleep(s.rest)
 	return nil
 }
@@ -131,6 +149,11 @@ func (r *run) take(s step) error {
 func (r *run) settle() {
 	resume := r.load.pause()
 	defer resume()
+	if r.shards != nil {
+		resume := r.shards.pause()
+		defer resume()
+		r.shards.settled()
+	}
 	through := r.newest()
 	r.fault(r.shipped(through)) // and so all have caught up: nobody is about to be sent a snapshot
 	complete := slices.SortedStableFunc(slices.Values(r.running()), func(a, b event.MasterID) int {

@@ -52,6 +52,10 @@ type world struct {
 	homesteads []*homestead
 	observers  []*observer
 	settled    []*estate
+	dead       []func()     // start the nodes that were killed again
+	killed     atomic.Int64 // nodes
+	deposed    atomic.Int64 // leaders of shards
+	hashed     atomic.Int64 // contents of replicas that were compared
 
 	ledger  *ledger
 	reads   atomic.Int64 // linearizable reads that were checked
