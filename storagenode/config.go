@@ -45,6 +45,7 @@ type Config struct {
 	RequestTimeout time.Duration // of a request that brings none
 	PrepareWait    time.Duration // how long a prepare waits for a row (safety S8)
 	InDoubtAfter   time.Duration // how long a leader holds a prepared attempt before it asks the masters (safety S8)
+	SpreadAfter    time.Duration // how long a shard is led, and calm, before its leader hands over to the preferred one
 
 	Log *slog.Logger
 }
@@ -91,6 +92,7 @@ func DefaultConfig() Config {
 		RequestTimeout: 10 * time.Second,
 		PrepareWait:    50 * time.Millisecond,
 		InDoubtAfter:   2 * time.Second,
+		SpreadAfter:    10 * time.Second, // sooner, and a node that restarts leads before its caches are warm; later, and one node does the work of two
 		Log:            slog.Default(),
 	}
 }
@@ -119,6 +121,7 @@ func (c *Config) Validate() error {
 	check(c.RequestTimeout > 0, "request timeout %s: must be above 0", c.RequestTimeout)
 	check(c.PrepareWait >= 0, "prepare wait %s: must not be negative", c.PrepareWait)
 	check(c.InDoubtAfter > 0, "in doubt after %s: must be above 0", c.InDoubtAfter)
+	check(c.SpreadAfter > 0, "spread after %s: must be above 0", c.SpreadAfter)
 	if g := c.Grid; g != nil {
 		check(!c.Events, "a node of a grid cannot be a stand-alone event storage")
 		check(g.ID != "", "no grid id")

@@ -40,6 +40,7 @@ func (r *replica) lead(ctx context.Context, term uint64) {
 	g.Go(func() error { r.report(ctx, term); return nil })
 	g.Go(func() error { r.settle(ctx); return nil })
 	g.Go(func() error { r.tend(ctx); return nil })
+	g.Go(func() error { r.spread(ctx); return nil })
 	_ = g.Wait() // none returns an error: all end with the term
 }
 

@@ -38,6 +38,10 @@ type replica struct {
 	maps    *mapCache
 	changed signal        // the set of prepared attempts may have changed
 	opened  chan struct{} // closed when all of the above is set: the group may make this replica lead before
+
+	patience patience        // of spread, which alone uses it
+	turn     chan struct{}   // of the node: one shard hands over at a time
+	closing  <-chan struct{} // closed when the node begins to close
 }
 
 // tuning is the part of Config that the replicas' own loops use.
@@ -100,8 +104,9 @@ func (n *Node) openReplica(e manifestEntry) (*replica, error) {
 	r := &replica{
 		readings: n.readings.of(e.ShardID),
 		shard:    e.ShardID, id: e.ReplicaID, changed: newSignal(), opened: make(chan struct{}), masters: n.callMasters(), maps: n.maps,
-		tuning: tuning{prepareWait: n.cfg.PrepareWait, inDoubtAfter: n.cfg.InDoubtAfter},
-		log:    n.log.With("shard", string(e.ShardID)),
+		tuning:   tuning{prepareWait: n.cfg.PrepareWait, inDoubtAfter: n.cfg.InDoubtAfter},
+		log:      n.log.With("shard", string(e.ShardID)),
+		patience: patience{least: n.cfg.SpreadAfter}, turn: n.replicas.handing, closing: n.loops.Done(),
 	}
 	if err := r.open(n, path); err != nil {
 		return nil, fmt.Errorf("open replica %s of %s in %s: %w", e.ReplicaID, e.ShardID, path, errors.Join(err, r.closeStores()))

@@ -29,12 +29,13 @@ type replicas struct {
 	faults   []error                  // what the last plan or its steps could not do; tried again with the next map
 
 	building chan struct{} // one at a time builds its vector index
+	handing  chan struct{} // one at a time hands leadership to its preferred leader
 }
 
 func newReplicas(made *manifest) *replicas {
 	return &replicas{
 		walks: semanticwalk.NewSlots(), made: made, open: map[event.ShardID]*replica{}, refused: map[event.ShardID]error{},
-		gone: map[event.ReplicaID]bool{}, orphaned: newSignal(), building: make(chan struct{}, 1),
+		gone: map[event.ReplicaID]bool{}, orphaned: newSignal(), building: make(chan struct{}, 1), handing: make(chan struct{}, 1),
 	}
 }
 

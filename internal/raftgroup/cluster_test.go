@@ -421,3 +421,54 @@ func TestTransferLeadership(t *testing.T) {
 		}
 	})
 }
+
+// Commands that come while leadership is handed over, again and again, are done once or surely not: none is of unknown outcome,
+// and a leader that nobody takes over from goes on with what waited.
+func TestHandOverLosesNobodysCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, transport.NewMemory(), 3).start()
+		defer c.stop()
+		c.leader().must("first")
+		ctx, stop := context.WithCancel(context.Background())
+		var writers sync.WaitGroup
+		acknowledged := make([]int, 4)
+		for w := range acknowledged {
+			writers.Go(func() {
+				for i := 0; ctx.Err() == nil; {
+					switch _, err := c.leader().group.Propose(context.Background(), fmt.Appendf(nil, "%d-%d", w, i)); kindOf(err) {
+					case "":
+						i++
+						acknowledged[w] = i
+						time.Sleep(time.Millisecond)
+					case event.KindNotLeader:
+						time.Sleep(time.Millisecond)
+					default:
+						t.Errorf("%d-%d: %v", w, i, err)
+						return
+					}
+				}
+			})
+		}
+		for range 5 {
+			time.Sleep(100 * time.Millisecond)
+			l := c.leader()
+			if err := l.group.TransferLeadership(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
+		stop()
+		writers.Wait()
+		total := 1
+		for w, n := range acknowledged {
+			total += n
+			if n < 10 {
+				t.Errorf("writer %d: %d acknowledged: the test shows nothing", w, n)
+			}
+		}
+		l := c.leader()
+		l.must("last")
+		if got := len(l.fsm.all()); got != total+1 {
+			t.Errorf("%d lines, %d were acknowledged", got, total+1)
+		}
+	})
+}

@@ -45,6 +45,7 @@ type intake struct {
 	queue     *queue
 	room      *semaphore.Weighted // bytes that wait or are in flight
 	slots     chan struct{}       // one per entry in flight
+	flights   *semaphore.Weighted // one of maxInFlight per entry that raft has; a hand-over takes all
 	lastStamp atomic.Int64        // the largest this replica has proposed
 }
 
@@ -88,7 +89,8 @@ func open(c Config) (_ *Group, err error) {
 func newGroup(c Config) *Group {
 	g := &Group{
 		cfg: c, log: c.Log, contacts: newContacts(c.contactWindow(), c.under.stalled), notify: make(chan bool, 1),
-		intake: intake{queue: newQueue(), room: semaphore.NewWeighted(queueBytes), slots: make(chan struct{}, maxInFlight)}, readers: newReaders(),
+		intake: intake{queue: newQueue(), room: semaphore.NewWeighted(queueBytes), slots: make(chan struct{}, maxInFlight),
+			flights: semaphore.NewWeighted(maxInFlight)}, readers: newReaders(),
 		changing: make(chan struct{}, 1),
 	}
 	g.latch = newLatch(g.leave)

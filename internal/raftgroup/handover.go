@@ -13,8 +13,11 @@ const opHandOver = "hand over leadership"
 
 // TransferLeadership hands leadership to the follower that is furthest, and returns when this replica no longer leads. The
 // error is of kind not_leader, or unavailable when it was not taken over.
+//
+// Nobody's command is lost to it: what is in flight is committed first, what comes meanwhile waits, and afterwards it is
+// not_leader, surely not in the log, or goes on here when nobody took over. No change of members runs at the same time.
 func (g *Group) TransferLeadership(ctx context.Context) error {
-	return g.handedOver(ctx, g.raft.LeadershipTransfer())
+	return g.handOver(ctx, g.raft.LeadershipTransfer)
 }
 
 // TransferTo is TransferLeadership to a particular voter. It is refused for a learner, for an id that is no member, and for
@@ -38,11 +41,30 @@ func (g *Group) TransferTo(ctx context.Context, id event.ReplicaID) error {
 	case !g.caughtUp(p):
 		return refused(fmt.Sprintf("%s; it must be connected and within %d entries", g.describe(p), nearEntries))
 	}
-	return g.handedOver(ctx, g.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id)))
+	return g.handOver(ctx, func() raft.Future {
+		return g.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id))
+	})
 }
 
-func (g *Group) handedOver(ctx context.Context, f raft.Future) error {
-	err := await(f, ctx, g.alive)
+// handOver asks raft for it when nothing else is under way. Without that, raft would fail the entries in flight as of unknown
+// outcome when it steps down.
+func (g *Group) handOver(ctx context.Context, request func() raft.Future) error {
+	if g.raft.State() != raft.Leader {
+		return g.notLeader(opHandOver)
+	}
+	both, cancel := joined(ctx, g.open)
+	defer cancel()
+	select {
+	case g.changing <- struct{}{}:
+		defer func() { <-g.changing }()
+	case <-both.Done():
+		return g.stays(context.Cause(both))
+	}
+	if err := g.intake.flights.Acquire(both, maxInFlight); err != nil {
+		return g.stays(fmt.Errorf("entries in flight were not committed: %w", context.Cause(both)))
+	}
+	defer g.intake.flights.Release(maxInFlight)
+	err := await(request(), ctx, g.alive)
 	switch {
 	case err == nil:
 		return nil
@@ -51,5 +73,9 @@ func (g *Group) handedOver(ctx context.Context, f raft.Future) error {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	}
-	return &event.Error{Kind: event.KindUnavailable, Op: opHandOver, Message: fmt.Sprintf("leadership of %s: %v", g.cfg.GroupID, err)}
+	return g.stays(err)
+}
+
+func (g *Group) stays(why error) *event.Error {
+	return &event.Error{Kind: event.KindUnavailable, Op: opHandOver, Message: fmt.Sprintf("leadership of %s: %v", g.cfg.GroupID, why)}
 }

@@ -140,6 +140,13 @@ func (g *Group) runProposer() {
 			<-g.intake.slots
 			return
 		}
+		if err := g.intake.flights.Acquire(g.open, 1); err != nil {
+			<-g.intake.slots
+			for _, p := range batch {
+				p.resolve(Result{}, g.unavailable("propose", context.Cause(g.open)))
+			}
+			return
+		}
 		g.submit(batch)
 	}
 }
@@ -155,7 +162,7 @@ func (g *Group) sweepIfClosed() {
 }
 
 // submit hands one entry to raft, in the caller's order, and lets another goroutine wait for it. The slot is given back
-// when the entry is settled.
+// when the entry is settled, and so is the flight.
 func (g *Group) submit(batch []*proposal) {
 	commands := make([][]byte, len(batch))
 	for i, p := range batch {
@@ -164,6 +171,7 @@ func (g *Group) submit(batch []*proposal) {
 	f := g.raft.ApplyLog(raft.Log{Data: g.stamped(commands)}, enqueueTimeout)
 	g.wg.Go(func() {
 		defer func() { <-g.intake.slots }()
+		defer g.intake.flights.Release(1)
 		g.settle(batch, f, await(f, g.alive))
 	})
 }
