@@ -126,7 +126,8 @@ func (c *cluster) dropsReadings(via event.MasterID) {
 	before := must[transport.FeedStatus](c, via, &transport.GetFeed{})
 	ok := must[transport.EmitTelemetryOk](c, via, saying(c.t, flushOf(1), flushOf(2), flushOf(3)))
 	after := must[transport.FeedStatus](c, via, &transport.GetFeed{})
-	if ok.Taken != 3 || after.Dropped != before.Dropped+3 || after.Seq != before.Seq {
+	c.without(event.Telemetry, after.MasterID, before.Seq+1, after.Seq)
+	if ok.Taken != 3 || after.Dropped != before.Dropped+3 {
 		c.t.Errorf("%+v; dropped %d and then %d, seq %d and then %d", ok, before.Dropped, after.Dropped, before.Seq, after.Seq)
 	}
 	if _, _, body := c.http(after.MasterID, http.MethodGet, "/metrics", ""); !strings.Contains(string(body), fmt.Sprintf("grid_feed_dropped_total{class=\"T\"} %d\n", after.Dropped)) {

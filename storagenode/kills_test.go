@@ -1,6 +1,7 @@
 package storagenode
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -98,14 +99,14 @@ type killCluster struct {
 	ports  map[event.NodeID]string
 
 	mu       sync.Mutex
-	children map[event.NodeID]*child
+	children map[event.NodeID]*child // guarded by mu
 }
 
 type child struct {
 	cmd    *exec.Cmd
 	stdin  io.Closer
 	ended  chan struct{}
-	killed atomic.Bool
+	killed bool // guarded by mu
 }
 
 func newKillCluster(t *testing.T) *killCluster {
@@ -167,6 +168,12 @@ func (k *killCluster) leader() event.NodeID {
 }
 
 func (k *killCluster) start(id event.NodeID, init bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.startLocked(id, init)
+}
+
+func (k *killCluster) startLocked(id event.NodeID, init bool) {
 	encoded, err := json.Marshal(childConfig{Data: filepath.Join(k.dir, string(id)), Listen: k.ports[id], Master: k.master.addr, Node: id, Init: init})
 	if err != nil {
 		k.t.Fatal(err)
@@ -185,24 +192,35 @@ func (k *killCluster) start(id event.NodeID, init bool) {
 	if err := c.cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
-	k.mu.Lock()
 	k.children[id] = c
-	k.mu.Unlock()
-	go func() {
-		err := c.cmd.Wait()
-		if !c.killed.Load() {
-			k.t.Errorf("%s ended by itself: %v", id, err)
-		}
-		close(c.ended)
-	}()
+	go k.await(id, c)
+}
+
+// await takes note of a child's end. A machine that is busy enough lets a disk seem to hang: such a node leaves by itself, as it
+// must, and is started again, as an agent does.
+func (k *killCluster) await(id event.NodeID, c *child) {
+	defer close(c.ended)
+	err := c.cmd.Wait()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if c.killed {
+		return
+	}
+	log, _ := os.ReadFile(k.log(id))
+	if !bytes.Contains(log[max(0, len(log)-2000):], []byte("the disk does not answer within")) {
+		k.t.Errorf("%s ended by itself: %v", id, err)
+		return
+	}
+	k.t.Logf("%s left: its disk did not answer", id)
+	k.startLocked(id, false)
 }
 
 // kill ends a replica as a power switch does for the process, and waits until it is gone.
 func (k *killCluster) kill(id event.NodeID) {
 	k.mu.Lock()
 	c := k.children[id]
+	c.killed = true
 	k.mu.Unlock()
-	c.killed.Store(true)
 	if err := c.cmd.Process.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		k.t.Errorf("kill %s: %v", id, err)
 	}

@@ -225,7 +225,9 @@ func TestLargeShard(t *testing.T) {
 	defer cancel()
 	l.start()
 	defer func() { _ = l.cmd.Process.Kill() }()
-	l.load(ctx, "hub", 1, func(int) any { return &transport.LearnConcept{ConceptID: largeHub, Content: "hub", Strength: 1, Confidence: 1} })
+	l.load(ctx, "hub", 1, func(int) any {
+		return &transport.LearnConcept{ConceptID: largeHub, Content: "hub", Strength: 1, Confidence: 1}
+	})
 	l.load(ctx, "concepts", concepts, func(i int) any {
 		return &transport.LearnConcept{ConceptID: largeID(i), Content: largeContent(i), Strength: 1, Confidence: 1}
 	})

@@ -121,6 +121,7 @@ func (g *Group) start() error {
 		return err
 	}
 	g.machine.begin(how)
+	g.machine.entry = g.stores.log.GetLog
 	g.stores.snapshots.state = g.machine
 	g.streams = newStreams(&g.cfg)
 	g.streams.snapshot = g.sendSnapshot

@@ -243,35 +243,60 @@ func TestRecordWithoutItsState(t *testing.T) {
 	})
 }
 
-// While entries come again that the state holds, there is neither a snapshot nor a state to send: it is ahead of what raft
-// would say.
-func TestNothingIsSentWhileReplaying(t *testing.T) {
+// While entries come again that the state holds, there is no snapshot: the state is ahead of what raft would say. What is sent is
+// of the entry that the state holds.
+func TestSentWhileReplaying(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newKeeping(t, 3).start()
 		defer c.stop()
 		l := c.leader()
-		lines := l.fill(nil, 20)
+		l.fill(nil, 20)
 		f := c.others(l)[0]
 		f.wait(l.group.Applied())
+		want, err := f.group.Fix(func() error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, n := range c.nodes {
 			n.stop()
 		}
 		f.start() // alone: nothing is known to be committed
-		if _, err := f.group.Fix(func() error { t.Error("fixed"); return nil }); !errors.Is(err, errReplaying) {
-			t.Fatal(err)
+		p, err := f.group.Fix(func() error { return nil })
+		if err != nil || p.FSMIndex != want.FSMIndex || p.Index != p.FSMIndex || p.Term != want.Term || p.Time != want.Time || !reflect.DeepEqual(p.configuration, want.configuration) {
+			t.Fatalf("%+v, %v; before the stop it was %+v", p, err, want)
 		}
 		if _, err := f.group.machine.Snapshot(); err == nil {
 			t.Fatal("a snapshot of a state that is ahead")
 		}
-		for _, n := range c.others(f) {
-			n.start()
+	})
+}
+
+// A leader that has just started may know of nothing that is committed until it has sent its state: the only other replica that runs
+// lacks what the log no longer has.
+func TestLeaderThatStartsSendsItsState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newKeeping(t, 3).start()
+		defer c.stop()
+		l := c.leader()
+		others := c.others(l)
+		behind, gone := others[0], others[1]
+		lines := l.fill(nil, 1)
+		behind.wait(l.group.Applied())
+		behind.stop()
+		lines = l.fill(lines, 3*maxOutstanding)
+		gone.wait(l.group.Applied())
+		if err := l.group.Snapshot(); err != nil {
+			t.Fatal(err)
 		}
-		l = c.leader()
-		l.fill(lines, 1)
-		p, err := l.group.Fix(func() error { return nil })
-		if err != nil || p.Index != l.group.Applied() || p.FSMIndex != p.Index {
-			t.Fatalf("%+v, %v; applied %d", p, err, l.group.Applied())
-		}
+		lines = l.fill(lines, 5) // which the state holds and the snapshot does not
+		l.stop()
+		gone.stop()
+		l.start()
+		behind.start()
+		lines = append(lines, "end")
+		c.leader().must("end")
+		behind.wait(c.leader().group.Applied())
+		behind.wantLines(lines...)
 	})
 }
 

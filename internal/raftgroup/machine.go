@@ -20,8 +20,9 @@ type machine struct {
 	log     *slog.Logger
 	level   func() uint32
 	applied *progress
-	skip    uint64 // entries up to here are in the FSM already (safety S11)
-	first   uint64 // the log's first entry when the replica started; a snapshot that ends before it is of no use
+	skip    uint64                                // entries up to here are in the FSM already (safety S11)
+	entry   func(index uint64, l *raft.Log) error // reads the log; nil: there is none
+	first   uint64                                // the log's first entry when the replica started; a snapshot that ends before it is of no use
 
 	configuration atomic.Pointer[configuration] // the last one committed; nil: none
 
@@ -115,7 +116,7 @@ func (m *machine) stop(err error) {
 }
 
 // Snapshot implements raft.FSM. While entries are replayed that the FSM holds already its state is ahead of the entry that
-// raft would say it is of, so there is no snapshot; soon there is.
+// raft would say it is of, so there is no snapshot; when others make it a quorum there is.
 func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -65,20 +65,27 @@ func DecodePoint(b []byte) (p Point, err error) {
 	return p, p.configuration.check(p.Index, p.Term)
 }
 
-// errReplaying: the state is ahead of what raft has said to be committed since the start, which is soon made good.
-var errReplaying = errors.New("this replica is replaying its log: try again")
+// errReplaying: the replica has just started and knows too little of what it holds to say which entry that is of.
+var errReplaying = errors.New("this replica has just started: try again")
 
 // at runs fix while the state stands still, and says which entry it is of. Behind that entry there may have been others that
 // are not for the state machine, a barrier or a new leader's first; the newest snapshot knows of some, and the log may be gone
 // up to its end, so the later of both is said.
 func (m *machine) at(newest *raft.SnapshotMeta, fix func() error) (Point, error) {
+	held, err := m.held()
+	if err != nil {
+		return Point{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.latch.err(); err != nil {
 		return Point{}, err
 	}
 	conf := m.configuration.Load()
-	if m.replaying() || m.index == 0 || conf == nil {
+	switch {
+	case m.replaying() && held.Index == m.skip:
+		return held, fix()
+	case m.replaying() || m.index == 0 || conf == nil:
 		return Point{}, errReplaying
 	}
 	h := m.header()
@@ -87,6 +94,38 @@ func (m *machine) at(newest *raft.SnapshotMeta, fix func() error) (Point, error)
 		p.Index, p.Term, p.configuration = newest.Index, newest.Term, *configurationIn(newest)
 	}
 	return p, fix()
+}
+
+// held says which entry the state is of while entries come again that it holds; otherwise the point is empty. Raft does not
+// know yet that they are committed, but they are, or they would not be in the state; so what the log says of them holds. It must
+// not be waited for: a leader that has just started may need to send its state to whoever makes it a quorum.
+func (m *machine) held() (p Point, err error) {
+	m.mu.Lock()
+	conf, from, to := m.configuration.Load(), m.index+1, m.skip
+	p = Point{Level: m.level(), Time: m.lastTime.Load()}
+	replaying := m.replaying()
+	m.mu.Unlock()
+	if !replaying {
+		return Point{}, nil
+	}
+	var l raft.Log
+	for i := from; i <= to; i++ {
+		if err := m.entry(i, &l); err != nil {
+			return p, fmt.Errorf("read entry %d, which the state holds: %w", i, err)
+		}
+		if l.Type == raft.LogConfiguration {
+			conf = &configuration{l.Index, raft.DecodeConfiguration(l.Data).Servers}
+		}
+	}
+	e, err := decodeEntry(m.group, l.Data) // the last one the state holds was for it
+	if err != nil {
+		return p, fmt.Errorf("read entry %d, which the state holds: %w", to, err)
+	}
+	if conf == nil {
+		return p, errReplaying
+	}
+	p.Index, p.FSMIndex, p.Term, p.Time, p.configuration = to, to, l.Term, max(p.Time, e.Time), *conf
+	return p, nil
 }
 
 // Fix runs fix between two Applies and says which entry the state is of meanwhile. The group applies nothing until it returns,
