@@ -47,6 +47,9 @@ type Config struct {
 	InDoubtAfter   time.Duration // how long a leader holds a prepared attempt before it asks the masters (safety S8)
 	SpreadAfter    time.Duration // how long a shard is led, and calm, before its leader hands over to the preferred one
 
+	// Machine stands between the logs and the state machines, for simulations of a broken one; nil: nothing does.
+	Machine func(event.ShardID, raftgroup.FSM) raftgroup.FSM
+
 	Log *slog.Logger
 }
 
@@ -130,6 +133,14 @@ func (c *Config) Validate() error {
 		check(len(g.Masters) > 0, "no masters")
 	}
 	return errors.Join(faults...)
+}
+
+// machine is the state machine that the log of a shard is given.
+func (c *Config) machine(shard event.ShardID, real raftgroup.FSM) raftgroup.FSM {
+	if c.Machine == nil {
+		return real
+	}
+	return c.Machine(shard, real)
 }
 
 // nodeID is the node's own name.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,6 +41,7 @@ type Node struct {
 
 	background
 	closeOnce func() error
+	aborted   atomic.Bool // Close is a crash
 	failure   failure
 }
 
@@ -138,12 +140,20 @@ func (n *Node) Close() error {
 	return n.closeOnce()
 }
 
+// Abort is Close as a crash would have it, for simulations: leadership is handed to nobody, and what the stores have not flushed is
+// lost. The logs, the votes and the manifest are as they were: each is synced before anything depends on it. Cut this node off
+// first, or its peers hear its end.
+func (n *Node) Abort() error {
+	n.aborted.Store(true)
+	return n.Close()
+}
+
 func (n *Node) close() error {
 	n.stop()
 	n.looping.Wait()
 	var errs []error
 	if n.replicas != nil {
-		errs = append(errs, n.replicas.close())
+		errs = append(errs, n.replicas.close(n.ending()))
 	}
 	if n.host != nil {
 		errs = append(errs, n.host.Close())
@@ -166,6 +176,14 @@ func (n *Node) close() error {
 		errs = append(errs, n.dir.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// ending is how replicas end.
+func (n *Node) ending() func(*replica) error {
+	if n.aborted.Load() {
+		return (*replica).abort
+	}
+	return (*replica).close
 }
 
 // Addr is host:port of the one listener.

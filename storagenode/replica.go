@@ -144,7 +144,7 @@ func (r *replica) open(n *Node, path string) error {
 	r.group, err = raftgroup.Open(raftgroup.Config{
 		GroupID: string(r.shard), LocalID: r.id, Dir: filepath.Join(path, raftDir),
 		Host: n.host, Network: n.cfg.Network, TLS: n.cfg.TLS, Addresses: n.maps.address,
-		Timeouts: n.cfg.Groups.Timeouts, FSM: machine{r.engine, r.changed, r.vector}, Level: level, Lead: r.lead, Applied: r.engine.Applied,
+		Timeouts: n.cfg.Groups.Timeouts, FSM: n.cfg.machine(r.shard, machine{r.engine, r.changed, r.vector}), Level: level, Lead: r.lead, Applied: r.engine.Applied,
 		SnapshotThreshold: n.cfg.Groups.SnapshotThreshold, TrailingLogs: n.cfg.Groups.TrailingLogs,
 		SegmentBytes: n.cfg.Groups.SegmentBytes, Fatal: fatal, Log: r.log,
 	})
@@ -174,6 +174,11 @@ func (r *replica) close() error {
 		cancel()
 	}
 	return r.closeStores()
+}
+
+// abort ends the log, and the state with what is not flushed lost.
+func (r *replica) abort() error {
+	return errors.Join(r.group.Close(), r.engine.Abort(), r.closeStores())
 }
 
 // closeStores closes what has been opened, in reverse.

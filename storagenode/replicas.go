@@ -180,12 +180,12 @@ func (s *replicas) record(dir string, made *manifest) error {
 	return nil
 }
 
-// close hands over and stops every replica, all at once.
-func (s *replicas) close() error {
+// close ends every replica, all at once.
+func (s *replicas) close(end func(*replica) error) error {
 	s.checkpoints.close()
 	var g errgroup.Group
 	for _, r := range s.all() {
-		g.Go(r.close)
+		g.Go(func() error { return end(r) })
 	}
 	return g.Wait()
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/sutra-grid/sutra-grid/agent"
 	"github.com/sutra-grid/sutra-grid/agent/platform"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/storagenode"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -33,13 +34,14 @@ type estate struct {
 
 // tenant is one running storage node.
 type tenant struct {
-	node   *storagenode.Node
-	wire   *wire
-	end    func(platform.Exit) // once
-	gone   chan struct{}       // closed when it has ended
-	exit   platform.Exit       // set before gone is closed
-	held   chan struct{}       // nil, or closed when another one may be started
-	closed chan struct{}       // closed when nothing of it is left, and another one may be started
+	node    *storagenode.Node
+	wire    *wire
+	end     func(platform.Exit) // once
+	gone    chan struct{}       // closed when it has ended
+	exit    platform.Exit       // set before gone is closed; one with a signal is a crash
+	stopped chan struct{}       // closed when it has let go of its disk
+	held    chan struct{}       // nil, or closed when another one may be started
+	closed  chan struct{}       // closed when nothing of it is left, and another one may be started
 }
 
 var _ agent.Platform = (*estate)(nil)
@@ -127,7 +129,7 @@ func (e *estate) Start(spec platform.Spec, record func(platform.Ref, int) error)
 	if err := record(ref, pid); err != nil {
 		return nil, err
 	}
-	t := &tenant{wire: &wire{Network: e.w.net.Host(e.host), conns: map[net.Conn]struct{}{}}, gone: make(chan struct{}), closed: make(chan struct{})}
+	t := &tenant{wire: &wire{Network: e.w.net.Host(e.host), conns: map[net.Conn]struct{}{}}, gone: make(chan struct{}), closed: make(chan struct{}), stopped: make(chan struct{})}
 	var err error
 	if t.node, err = storagenode.Open(e.config(spec, t.wire)); err != nil {
 		return nil, err
@@ -139,7 +141,12 @@ func (e *estate) Start(spec platform.Spec, record func(platform.Ref, int) error)
 			close(t.gone)
 			e.wg.Go(func() {
 				defer close(t.closed)
-				e.w.fault(t.node.Close())
+				if t.exit.Signal != "" {
+					e.w.fault(t.node.Abort())
+				} else {
+					e.w.fault(t.node.Close())
+				}
+				close(t.stopped)
 				if t.held != nil {
 					<-t.held
 				}
@@ -158,6 +165,11 @@ func (e *estate) config(spec platform.Spec, network transport.Network) storageno
 	cfg.Grid, cfg.Network, cfg.Log = &storagenode.Grid{}, network, slog.New(e.w.tap.of(string(e.id)))
 	cfg.Dimension, cfg.Groups.SegmentBytes, cfg.CacheBytes = 4, 256<<10, 8<<20
 	cfg.Groups.SnapshotThreshold, cfg.Groups.TrailingLogs = 120, 40 // so that logs are cut, and what was away gets the state
+	if e.w.shardMachine != nil {
+		cfg.Machine = func(shard event.ShardID, real raftgroup.FSM) raftgroup.FSM {
+			return e.w.shardMachine(e.id, shard, real)
+		}
+	}
 	for i := 0; i < len(spec.Args); i++ {
 		name, value := spec.Args[i], ""
 		if name == "--init" {

@@ -103,6 +103,8 @@ func (w *world) kill(e *estate) {
 	}
 }
 
+func quiet(*world, event.MasterID, *rand.Rand) {}
+
 func (w *world) killNodes() {
 	for _, e := range w.settled {
 		w.kill(e)

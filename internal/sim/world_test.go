@@ -80,10 +80,12 @@ type scenario struct {
 	pace    int    // clients think so many times longer; 0: once
 	watched bool   // users follow the feed and the shard map meanwhile
 
-	machine func(id event.MasterID, real raftgroup.FSM) raftgroup.FSM // a broken state machine; nil: the real one
-	tune    func(*master.Config)                                      // changes a master's configuration; nil: nothing
-	estates int                                                       // agents with real storage nodes, in place of the others; the grid has two shards of three replicas
-	front   func(w *world) (addrs []string, end func())               // what clients call instead of the masters; nil: nothing
+	machine      func(id event.MasterID, real raftgroup.FSM) raftgroup.FSM                        // a broken state machine; nil: the real one
+	shardMachine func(agent event.AgentID, shard event.ShardID, real raftgroup.FSM) raftgroup.FSM // the same of storage nodes
+
+	tune    func(*master.Config)                        // changes a master's configuration; nil: nothing
+	estates int                                         // agents with real storage nodes, in place of the others; the grid has two shards of three replicas
+	front   func(w *world) (addrs []string, end func()) // what clients call instead of the masters; nil: nothing
 }
 
 // newWorld makes and starts n masters and event storage.
@@ -333,6 +335,9 @@ func (w *world) stopEvents() {
 // close ends everything.
 func (w *world) close() {
 	w.heal()
+	for _, restart := range w.dead {
+		restart()
+	}
 	for _, o := range w.observers {
 		o.close()
 	}

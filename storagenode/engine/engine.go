@@ -210,18 +210,26 @@ func (e *Engine) use() (*store, error) {
 
 // Close flushes, waits for running reads and snapshots, and closes the store. The caller has stopped applying.
 func (e *Engine) Close() error {
+	var err error
+	if e.failed() == nil { // a failing disk would hold the flush for ever
+		if err = e.Flush(); errors.Is(err, ErrClosed) {
+			err = nil
+		}
+	}
+	return errors.Join(err, e.Abort())
+}
+
+// Abort is Close as a crash would have it: what is not flushed is lost, and is in the group's log.
+func (e *Engine) Abort() error {
 	e.mu.Lock()
-	s, retired, failure := e.store, e.retired, e.failure
+	s, retired := e.store, e.retired
 	e.store, e.retired = nil, nil
 	e.mu.Unlock()
 	if s == nil {
 		return nil
 	}
-	var err error
-	if failure == nil { // a failing disk would hold the flush for ever
-		err = s.db.Flush()
-	}
 	s.release()
+	var err error
 	for _, s := range append(retired, s) {
 		<-s.closed
 		err = errors.Join(err, s.err)

@@ -50,6 +50,31 @@ func TestSnapshotMakesTheStateDurable(t *testing.T) {
 	}
 }
 
+// TestAbortLosesWhatIsNotFlushed, and Close nothing: a simulated crash must leave what a real one does.
+func TestAbortLosesWhatIsNotFlushed(t *testing.T) {
+	o := testOptions(t, vfs.NewMem())
+	e := mustOpen(t, o)
+	fillWith(t, e, "c", 10)
+	flushed := e.Applied()
+	if err := e.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	fillWith(t, e, "d", 10)
+	if err := errors.Join(e.Abort(), e.Close(), e.Abort()); err != nil {
+		t.Fatal(err)
+	}
+	if e = mustOpen(t, o); e.Applied() != flushed {
+		t.Errorf("applied %d behind a crash, %d were flushed", e.Applied(), flushed)
+	}
+	fillWith(t, e, "d", 10)
+	applied := e.Applied()
+	mustClose(t, e)
+	if e = mustOpen(t, o); e.Applied() != applied {
+		t.Errorf("applied %d behind a stop, %d before", e.Applied(), applied)
+	}
+	mustClose(t, e)
+}
+
 // TestCrashBetweenFlushAndTruncation: the store is ahead of every snapshot that raft has, so the whole log comes again.
 func TestCrashBetweenFlushAndTruncation(t *testing.T) {
 	fs := vfs.NewCrashableMem()
