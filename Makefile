@@ -49,7 +49,7 @@ e2e-large: ## 10 million concepts in one shard: memory, restart, a hub with a mi
 	GRID_E2E_LARGE=10000000 go test -count=1 -timeout 150m -v -run 'TestLargeShard$$' ./internal/e2e
 
 sim: ## LOSSES leaders taken away under load, HOURS with little, NODES faults of storage nodes, in virtual time; SEED=n begins with that seed
-	GRID_SIM_LOSSES=$(LOSSES) GRID_SIM_HOURS=$(HOURS) GRID_SIM_NODES=$(NODES) GRID_SIM_SEED=$(SEED) go test -count=1 -timeout 90m -v -run 'TestLosses|TestHours|TestNodeFaults|Shards|TooEarly|DisksThatForget' ./internal/sim
+	GRID_SIM_LOSSES=$(LOSSES) GRID_SIM_HOURS=$(HOURS) GRID_SIM_NODES=$(NODES) GRID_SIM_SEED=$(SEED) go test -count=1 -timeout 90m -v -run 'TestLosses|TestHours|TestNodeFaults|Shards|TooEarly|DisksThatForget|TestCrashesOfAReplacement|TestEveryVoterIsReplacedUnderLoad' ./internal/sim
 
 recall: ## vector search at full size, the index alone and as nodes use it: recall after build, change and restart, with filters; time and memory
 	GRID_RECALL=100000 go test -count=1 -p 1 -timeout 30m -v -run 'TestRecall$$' ./storagenode/vector ./storagenode/nearest

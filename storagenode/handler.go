@@ -151,6 +151,9 @@ func readMode(c call) string {
 // holder finds the replica of the named shard. Who asks for a shard that is not here has an old map, or we have.
 func (n *Node) holder(m *mapState, q *transport.Routed) (*replica, error) {
 	r, err := n.replicas.get(m, q.ShardID)
+	if err == nil && q.Consistency == stale && m.left(r) {
+		err = &event.Error{Kind: event.KindWrongShard, Epoch: m.Epoch.Seq, Message: fmt.Sprintf("the replica of %s on this node has left its group: refresh the map", r.shard)}
+	}
 	var e *event.Error
 	if errors.As(err, &e) && e.Kind == event.KindWrongShard && m.Epoch.Less(q.Epoch) {
 		return nil, &event.Error{Kind: event.KindUnavailable,

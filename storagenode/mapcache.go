@@ -53,6 +53,17 @@ func (s *mapState) gives(id event.ShardID) bool {
 	return false
 }
 
+// left tells whether the map has the shard without this replica. Until its group confirms that, the replica is kept; it answers
+// no stale reads, for it may never hear of another write.
+func (s *mapState) left(r *replica) bool {
+	shard, ok := s.ByID(r.shard)
+	if !ok {
+		return false
+	}
+	_, named := shard.ByReplica(r.id)
+	return !named
+}
+
 // mapCache is the present map, in memory and in a file.
 type mapCache struct {
 	node   event.NodeID

@@ -93,17 +93,17 @@ func joining(id event.ReplicaID, now raftgroup.Suffrage) memberStep {
 const (
 	tendAgain   = 500 * time.Millisecond // between two tries of a step that its group was not ready for
 	tendTimeout = 5 * time.Second        // of one step
+	refusalSaid = 15 * time.Second       // how long a group refuses a step before that is said: a learner that does well takes five
 )
 
 // tend brings the group's members to those of the map, a step at a time, for as long as this replica leads. It looks when the
 // map changes, after its own steps, and again after tendAgain when a step could not be taken.
 func (r *replica) tend(ctx context.Context) {
-	for said := ""; ctx.Err() == nil; {
+	for late := (putOff{}); ctx.Err() == nil; {
 		changed := r.maps.Changed()
 		step, err := r.tendOnce(ctx)
-		if err != nil && ctx.Err() == nil && said != err.Error() && !isKind(err, event.KindRefused) {
+		if ctx.Err() == nil && late.say(time.Now(), step, err) {
 			r.log.Warn("step of a change of members put off", "step", step.verb.String(), "replica", string(step.replica), "error", err)
-			said = err.Error()
 		}
 		var again <-chan time.Time
 		switch {
@@ -120,6 +120,33 @@ func (r *replica) tend(ctx context.Context) {
 		case <-again:
 		}
 	}
+}
+
+// putOff is what is known of a step that could not be taken.
+type putOff struct {
+	step    memberStep
+	since   time.Time
+	refused bool   // its refusal was said
+	failure string // the last that was said
+}
+
+// say tells whether to say that a step was put off: each failure once, and once that the group refuses it, after refusalSaid,
+// since it refuses every learner until that has caught up.
+func (p *putOff) say(now time.Time, step memberStep, err error) bool {
+	if err == nil || step != p.step {
+		*p = putOff{step: step, since: now}
+	}
+	switch {
+	case err == nil:
+		return false
+	case isKind(err, event.KindRefused):
+		due := !p.refused && now.Sub(p.since) >= refusalSaid
+		p.refused = p.refused || due
+		return due
+	}
+	due := err.Error() != p.failure
+	p.failure = err.Error()
+	return due
 }
 
 func (v memberVerb) reports() bool { return v == reportPromoted || v == reportRemoved }

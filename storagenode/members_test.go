@@ -1,8 +1,10 @@
 package storagenode
 
 import (
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/fsm/shardmap"
@@ -58,6 +60,39 @@ func TestPlanMembers(t *testing.T) {
 		step := planMembers(shardOf(c.wanted), configurationOf(c.have), "a")
 		if got := step.verb.String() + " " + string(step.replica); got != c.want {
 			t.Errorf("%s: map %q, configuration %q: %s, want %s", c.name, c.wanted, c.have, got, c.want)
+		}
+	}
+}
+
+// TestPutOffIsSaidOnce: a failure each time that it is another one, a refusal once, and not before it has lasted.
+func TestPutOffIsSaidOnce(t *testing.T) {
+	add, promote := memberStep{addLearner, "d"}, memberStep{promoteLearner, "d"}
+	behind := func(why string) error { return &event.Error{Kind: event.KindRefused, Message: why} }
+	down := errors.New("no master answers")
+	var p putOff
+	start := time.Now()
+	for i, c := range []struct {
+		at   time.Duration
+		step memberStep
+		err  error
+		want bool
+	}{
+		{0, add, down, true},
+		{1, add, down, false},
+		{2, add, errors.New("another reason"), true},
+		{3, add, nil, false},
+		{4, promote, behind("at 1 of 900"), false},
+		{4 + refusalSaid/time.Second - 1, promote, behind("at 500 of 900"), false},
+		{4 + refusalSaid/time.Second, promote, behind("at 600 of 900"), true},
+		{100, promote, behind("at 700 of 900"), false},
+		{101, promote, down, true},
+		{102, promote, behind("at 800 of 900"), false},
+		{103, promote, nil, false},
+		{104, promote, behind("again"), false},
+		{104 + refusalSaid/time.Second, promote, behind("again, for long"), true},
+	} {
+		if got := p.say(start.Add(c.at*time.Second), c.step, c.err); got != c.want {
+			t.Errorf("%d: %v at %d s: said %t, want %t", i, c.err, c.at, got, c.want)
 		}
 	}
 }
