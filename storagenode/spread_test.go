@@ -84,11 +84,12 @@ func TestCalm(t *testing.T) {
 	}
 }
 
-// unhurried makes idle groups cheap in virtual time: one heartbeat counts for ten.
+// unhurried makes idle groups cheap in virtual time: one heartbeat counts for ten. Leaders move as they do by default.
 func unhurried(cfg *Config) {
 	t := &cfg.Groups.Timeouts
 	t.Heartbeat, t.Election, t.Lease, t.Commit = 2*time.Second, 2*time.Second, 2*time.Second, time.Second
 	cfg.Groups.SegmentBytes = 64 << 10
+	cfg.SpreadAfter = DefaultConfig().SpreadAfter
 }
 
 // rotate makes the voters' order of each shard begin one node further.
