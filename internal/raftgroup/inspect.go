@@ -2,9 +2,9 @@ package raftgroup
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -29,6 +29,7 @@ const stableBucket = "conf"
 type Inspection struct {
 	dir, group string
 	segments   []types.SegmentInfo // by base index
+	held       uint64              // as in walMeta
 	bolt       string              // the log's file, if it is kept in boltdb
 	first      uint64              // of that
 }
@@ -51,7 +52,7 @@ func Inspect(dir, group string) (*Inspection, error) {
 		i.bolt = filepath.Join(dir, boltFile)
 		return i, withBoltLog(i.bolt, group, func(l *boltLog) { i.first = l.first() })
 	}
-	i.segments, err = readSegments(filepath.Join(dir, walDir, metadb.FileName))
+	i.segments, i.held, err = readSegments(filepath.Join(dir, walDir, metadb.FileName))
 	return i, err
 }
 
@@ -70,17 +71,19 @@ func (i *Inspection) Vote() (v Vote, err error) {
 		if bucket == nil {
 			return fmt.Errorf("%s has no bucket %q", path, stableBucket)
 		}
-		term, vote := bucket.Get([]byte(keyCurrentTerm)), bucket.Get([]byte(keyVote))
-		if term != nil && len(term) != 8 || vote != nil && len(vote) < 8 {
-			return fmt.Errorf("%s: term of %d bytes, vote of %d", path, len(term), len(vote))
-		}
-		if term != nil {
-			v.Term = binary.BigEndian.Uint64(term)
-		}
-		if vote != nil {
-			v.VotedTerm, v.Candidate = binary.BigEndian.Uint64(vote), event.ReplicaID(vote[8:])
-		}
-		return nil
+		return bucket.ForEach(func(k, raw []byte) error {
+			value, err := withoutSum(string(k), raw)
+			if err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+			switch string(k) {
+			case keyCurrentTerm:
+				v.Term = binary.BigEndian.Uint64(value)
+			case keyVote:
+				v.VotedTerm, v.Candidate = binary.BigEndian.Uint64(value), event.ReplicaID(value[8:])
+			}
+			return nil
+		})
 	})
 	return v, err
 }
@@ -105,7 +108,7 @@ func (i *Inspection) Log(first, last uint64) iter.Seq[LogEntry] {
 			}
 			return
 		}
-		w := logWalk{group: i.group, from: first, to: last, yield: yield}
+		w := logWalk{group: i.group, from: first, to: last, held: i.held, yield: yield}
 		for n, info := range i.segments {
 			if info.MaxIndex != 0 && info.MaxIndex < first {
 				w.next = info.MaxIndex + 1
@@ -122,31 +125,25 @@ func (i *Inspection) Log(first, last uint64) iter.Seq[LogEntry] {
 }
 
 // readSegments reads what the log store knows of its files.
-func readSegments(path string) ([]types.SegmentInfo, error) {
+func readSegments(path string) (_ []types.SegmentInfo, held uint64, err error) {
 	var state types.PersistentState
-	err := viewBolt(path, func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket([]byte(metadb.MetaBucket))
-		if bucket == nil {
-			return fmt.Errorf("%s has no bucket %q", path, metadb.MetaBucket)
-		}
-		raw := bucket.Get([]byte(metadb.MetaKey))
-		if raw == nil {
-			return nil // nothing was ever stored
-		}
-		if err := json.Unmarshal(raw, &state); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-		return nil
+	err = viewBolt(path, func(tx *bbolt.Tx) (err error) {
+		state, held, err = readMeta(tx)
+		return err
 	})
 	slices.SortFunc(state.Segments, func(a, b types.SegmentInfo) int { return int(int64(a.BaseIndex - b.BaseIndex)) })
-	return state.Segments, err
+	return state.Segments, held, err
 }
 
-// viewBolt reads a database without writing to it. The library panics, or touches memory that is not there, when a page is
-// damaged: that is an error here.
+// viewBolt checks a database (checkPages, then the library's own check) and reads it, without writing to it. The library panics, or
+// touches memory that is not there, when a page is damaged: so it sees the pages last, and that is an error here.
 func viewBolt(path string, read func(*bbolt.Tx) error) (err error) {
-	if _, err := os.Stat(path); err != nil {
+	info, err := os.Stat(path)
+	if err != nil {
 		return err
+	}
+	if info.Size() == 0 {
+		return fmt.Errorf("%s is damaged: it is empty", path)
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -162,5 +159,28 @@ func viewBolt(path string, read func(*bbolt.Tx) error) (err error) {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return db.View(read)
+	if err := checkPages(path); err != nil {
+		return err
+	}
+	return db.View(func(tx *bbolt.Tx) error {
+		var found error
+		for err := range tx.Check() {
+			if found == nil {
+				found = err
+			}
+		}
+		if found != nil {
+			return fmt.Errorf("%s is damaged: %w", path, found)
+		}
+		return read(tx)
+	})
+}
+
+// checkBolt checks a database that is about to be opened for writing; one that is not there is about to be made.
+func checkBolt(path string) error {
+	err := viewBolt(path, func(*bbolt.Tx) error { return nil })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

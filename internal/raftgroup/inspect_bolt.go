@@ -23,9 +23,9 @@ import (
 // A place counts from its element. A bucket is a leaf element with flag 1, whose value begins with its root page (8) and a
 // sequence (8); with root 0 one leaf page follows. raft-boltdb keeps the log in a bucket, by index, 8 bytes big-endian.
 //
-// The file is read as it is and not by the library: that maps it and follows what a damaged page says, into memory that is not
-// there, or round in circles. Pages have no checksum: damage that leaves a smaller tree, such as a last page with fewer entries,
-// cannot be seen here; a changed entry always is, by its seal.
+// Keys and values follow the elements, and each other, without a gap. The file is read as it is and not by the library: that maps it
+// and follows what a damaged page says, into memory that is not there, or round in circles. Pages have no checksum: a changed entry
+// is seen by its seal, a page with fewer elements by the gap.
 const (
 	boltMagic      = 0xed0cdaed
 	boltVersion    = 2
@@ -35,6 +35,7 @@ const (
 	boltPageHeader = 16
 	boltElement    = 16
 	boltMetaSize   = 64
+	boltNoFreelist = 1<<64 - 1
 	maxBoltDepth   = 32 // a page has room for two children at least
 )
 
@@ -43,8 +44,8 @@ var errBoltPage = errors.New("a damaged page")
 
 // boltMeta is what a meta page says.
 type boltMeta struct {
-	pageSize        int64
-	root, end, txid uint64
+	pageSize                  int64
+	root, freelist, end, txid uint64
 }
 
 func parseBoltMeta(page []byte) (boltMeta, error) {
@@ -56,7 +57,7 @@ func parseBoltMeta(page []byte) (boltMeta, error) {
 	if u32(0) != boltMagic || u32(4) != boltVersion || u64(56) != sum.Sum64() {
 		return boltMeta{}, fmt.Errorf("%w: its checksum does not match", errBoltPage)
 	}
-	m := boltMeta{pageSize: int64(u32(8)), root: u64(16), end: u64(40), txid: u64(48)}
+	m := boltMeta{pageSize: int64(u32(8)), root: u64(16), freelist: u64(32), end: u64(40), txid: u64(48)}
 	if m.pageSize < 512 || m.pageSize > 64<<10 || m.pageSize&(m.pageSize-1) != 0 {
 		return boltMeta{}, fmt.Errorf("%w: pages of %d bytes", errBoltPage, m.pageSize)
 	}
@@ -163,6 +164,7 @@ type boltPage struct {
 	leaf  bool
 	pages uint64 // how many it takes
 	items []boltItem
+	used  int64 // bytes, from its header to the end of its last value
 }
 
 // elements reads the table and the keys of the page at offset at; id is what it has to be, 0 for one that is inline.
@@ -188,6 +190,7 @@ func (l *boltLog) elements(at int64, id uint64) (p boltPage, err error) {
 	if err := l.read(table, at+boltPageHeader); err != nil {
 		return p, err
 	}
+	p.used = boltPageHeader + int64(len(table))
 	for n := range count {
 		b := table[n*boltElement:][:boltElement]
 		u32 := func(i int) int64 { return int64(binary.LittleEndian.Uint32(b[i:])) }
@@ -201,6 +204,10 @@ func (l *boltLog) elements(at int64, id uint64) (p boltPage, err error) {
 		if keySize > 1<<10 || place+keySize+item.valueSize > length {
 			return p, fmt.Errorf("%w: element %d of page %d reaches beyond it", errBoltPage, n, id)
 		}
+		if place != p.used { // what shows that elements are missing
+			return p, fmt.Errorf("%w: element %d of page %d is not behind the one before", errBoltPage, n, id)
+		}
+		p.used += keySize + item.valueSize
 		item.key, item.value = make([]byte, keySize), at+place+keySize
 		if err := l.read(item.key, at+place); err != nil {
 			return p, err

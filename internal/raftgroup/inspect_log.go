@@ -60,6 +60,7 @@ func parseFrame(b []byte, offset int64) (frame, error) {
 // batch is what was read of one write.
 type batch struct {
 	start, end int64 // end: behind the commit, or where reading stopped
+	need       int64 // where what the frames tell of ends, at least
 	entries    []frame
 	err        error // why there is no commit; errZeroes, io.EOF: what was written ends here
 	sum        bool  // the commit's checksum holds
@@ -73,6 +74,9 @@ type logFile struct {
 	f     io.ReaderAt
 	size  int64
 	buf   []byte
+
+	ahead *bufio.Reader // of f, from at on; nil: there is none. Writes are small and follow each other
+	at    int64
 }
 
 // newLogFile reads f, which the caller closes.
@@ -102,16 +106,27 @@ func (l *logFile) header() error {
 
 // batch reads the frames from start to the next commit, and sums them.
 func (l *logFile) batch(start int64) batch {
+	if l.ahead == nil || l.at != start {
+		l.ahead = bufio.NewReaderSize(io.NewSectionReader(l.f, start, max(l.size-start, 0)), scanBytes)
+	}
+	b := l.frames(l.ahead, start)
+	if l.at = b.end; b.err != nil {
+		l.ahead = nil
+	}
+	return b
+}
+
+func (l *logFile) frames(r *bufio.Reader, start int64) batch {
 	b := batch{start: start, end: start}
 	crc := crc32.New(castagnoli())
-	r := bufio.NewReaderSize(io.NewSectionReader(l.f, start, max(l.size-start, 0)), scanBytes)
 	if start == 0 {
-		if _, b.err = io.CopyN(crc, r, segmentHeader); b.err != nil {
+		if b.err = sumNext(r, crc, segmentHeader); b.err != nil {
 			return b
 		}
 		b.end = segmentHeader
 	}
 	for {
+		b.need = b.end + frameHeader
 		head, err := r.Peek(frameHeader)
 		if err != nil {
 			b.err = err
@@ -124,12 +139,14 @@ func (l *logFile) batch(start int64) batch {
 			return b
 		case f.typ == segment.FrameCommit:
 			b.end, b.sum = f.offset+frameHeader, f.value == crc.Sum32()
+			_, b.err = r.Discard(frameHeader)
 			return b
 		case f.offset+f.size() > l.size:
+			b.need = f.offset + f.size()
 			b.err = fmt.Errorf("%w: it reaches beyond the end of the file", errFrame)
 			return b
 		}
-		if _, b.err = io.CopyN(crc, r, f.size()); b.err != nil {
+		if b.err = sumNext(r, crc, f.size()); b.err != nil {
 			return b
 		}
 		if f.typ == segment.FrameEntry {
@@ -137,6 +154,24 @@ func (l *logFile) batch(start int64) batch {
 		}
 		b.end += f.size()
 	}
+}
+
+// sumNext takes the next n bytes.
+func sumNext(r *bufio.Reader, sum io.Writer, n int64) error {
+	for n > 0 {
+		part, err := r.Peek(int(min(n, scanBytes)))
+		if err != nil {
+			return err
+		}
+		if _, err := sum.Write(part); err != nil {
+			return err
+		}
+		if _, err := r.Discard(len(part)); err != nil {
+			return err
+		}
+		n -= int64(len(part))
+	}
+	return nil
 }
 
 // entry reads and checks the entry of a frame.
@@ -181,6 +216,7 @@ type logWalk struct {
 	group    string
 	from, to uint64 // of what is given out; 0: no bound
 	next     uint64 // the entry expected; 0: any
+	held     uint64 // as in walMeta
 	yield    func(LogEntry) bool
 
 	file *logFile
@@ -206,6 +242,13 @@ func (w *logWalk) segment(dir string, info types.SegmentInfo, last bool) bool {
 	}
 	w.tail, w.next, w.pos, w.hole = last && info.MaxIndex == 0, info.BaseIndex, 0, nil
 	if !w.batches() {
+		return false
+	}
+	if w.tail && w.held == info.ID+1 && w.file.size < int64(info.SizeLimit) &&
+		!w.damage(w.file.size, false, fmt.Errorf("the file was made with %d bytes and is cut off", info.SizeLimit)) {
+		return false
+	}
+	if w.tail && w.held == info.ID+1 && w.next == info.BaseIndex && !w.damage(0, false, errors.New("the entries of the file are gone")) {
 		return false
 	}
 	if info.MaxIndex != 0 {
@@ -234,7 +277,7 @@ func (w *logWalk) batches() bool {
 				return true
 			}
 			good, err := w.file.whole(b)
-			if next, more := w.file.nextWhole(b.place(good), w.next+uint64(good)); !more && w.tail && whole {
+			if next, more := w.file.nextWhole(b.place(good), w.next+uint64(good)); !more && w.tail && whole && w.file.isTorn(b) {
 				return w.damage(b.start, true, fmt.Errorf("a write of %d entries or more did not complete: %w", len(b.entries), err))
 			} else if !w.entries(b.entries[:good]) {
 				return false
@@ -253,7 +296,7 @@ func (w *logWalk) batches() bool {
 		if bad >= 0 { // its length may be wrong, so where the next one begins is not known
 			next, more := w.file.nextWhole(bad, w.next)
 			if !more {
-				return w.damage(bad, w.tail, w.hole)
+				return w.damage(bad, w.tail && whole && w.file.isTorn(b), w.hole)
 			}
 			at, whole = next, false
 		}
@@ -311,9 +354,8 @@ func (w *logWalk) complete(b batch, whole bool) (bad int64, ok bool) {
 		}
 	}
 	if whole && !b.sum {
-		_, more := w.file.nextWhole(b.end-frameHeader, w.next)
 		err := fmt.Errorf("the write of %d entries up to offset %d: %w", len(b.entries), b.end, errSum)
-		return -1, w.give(LogEntry{Index: first, File: w.file.path, Offset: b.start, Torn: w.tail && !more, Damage: err})
+		return -1, w.give(LogEntry{Index: first, File: w.file.path, Offset: b.start, Torn: w.tail && w.file.isTorn(b), Damage: err})
 	}
 	w.pos = b.end
 	return -1, true

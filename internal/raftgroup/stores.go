@@ -11,7 +11,9 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
+	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/segment"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
 	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"go.etcd.io/bbolt"
@@ -109,6 +111,9 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 // openBolt opens a bbolt file. Its freelist is found again at the next start instead of being written with every
 // transaction.
 func openBolt(path string) (*raftboltdb.BoltStore, error) {
+	if err := checkBolt(path); err != nil {
+		return nil, err
+	}
 	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
 		Timeout: lockWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
 	}})
@@ -126,7 +131,7 @@ func openStable(path string, c storeConfig) (*stableStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	var stable raft.StableStore = bolt
+	var stable raft.StableStore = summedStable{bolt}
 	if fault.Enabled {
 		stable = pointedStable{stable}
 	}
@@ -151,9 +156,7 @@ func openLog(dir string, c storeConfig) (*logStore, error) {
 		path = filepath.Join(dir, boltFile)
 		log, err = openBolt(path)
 	} else {
-		log, err = wal.Open(path, wal.WithSegmentSize(c.segmentBytes), wal.WithLogger(rotationLog{c.log, func(what string, err error) error {
-			return c.latch.fail(fmt.Errorf("log of %s in %s: %s: %w", c.group, path, what, err))
-		}}))
+		log, err = openWAL(path, c)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open log in %s: %w", path, err)
@@ -169,6 +172,19 @@ func openLog(dir string, c storeConfig) (*logStore, error) {
 		s.disk.deadline = c.under.deadline
 	}
 	return s, nil
+}
+
+func openWAL(dir string, c storeConfig) (raft.LogStore, error) {
+	meta := &walMeta{}
+	files := &tailFiler{SegmentFiler: segment.NewFiler(dir, walfs.New()), meta: meta, dir: dir, group: c.group, log: c.log}
+	log, err := wal.Open(dir, wal.WithSegmentSize(c.segmentBytes), wal.WithMetaStore(meta), wal.WithSegmentFiler(files),
+		wal.WithLogger(rotationLog{c.log, func(what string, err error) error {
+			return c.latch.fail(fmt.Errorf("log of %s in %s: %s: %w", c.group, dir, what, err))
+		}}))
+	if err != nil {
+		return nil, errors.Join(err, meta.Close())
+	}
+	return log, nil
 }
 
 func openSnapshots(dir string, log *logStore, c storeConfig) (*snapshotStore, error) {
