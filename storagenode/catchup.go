@@ -40,34 +40,6 @@ type beginning struct {
 	at    raftgroup.Point // the entry that it is of
 }
 
-// catchUp makes the directory of a replica that joins a group, with the state of another one: fetched as files, every one checked
-// with its sum, put in place by one rename, and recorded in the manifest. openReplica is next. Raft then replays only what has
-// been committed since. The leader's log has to last that long: it keeps Groups.TrailingLogs entries behind its snapshots, so with
-// the defaults 10 GiB, which take 200 s, allow for about 80 entries a second, each of up to 1,024 writes. Beyond that raft sends
-// the state again by itself, as a stream and unthrottled, which is right and only costs the second sending.
-//
-// What was fetched stays through errors and restarts, and the next call goes on there as long as the source still has the same
-// checkpoint (checkpointIdle); otherwise it begins again. Called again for a replica that is there it does nothing.
-func (n *Node) catchUp(ctx context.Context, a assignment, from source) error {
-	if e, ok := n.replicas.entry(a.shard); ok && e.ReplicaID == a.replica {
-		return nil
-	}
-	err := n.placeReplica(a, func(dir string) error {
-		b, err := n.fetch(ctx, a, from)
-		if err != nil {
-			return err
-		}
-		return n.buildReplica(dir, a, b)
-	})
-	if err == nil {
-		err = os.RemoveAll(n.fetchDir(a.shard))
-	}
-	if err != nil {
-		return fmt.Errorf("begin %s of %s with the state of %s at %s: %w", a.replica, a.shard, from.replica, from.address, err)
-	}
-	return nil
-}
-
 func (n *Node) fetchDir(id event.ShardID) string { return n.shardDir(id) + fetchSuffix }
 
 // fetch is one replica's state on its way here.
@@ -78,6 +50,13 @@ type fetch struct {
 	dir  string // of the files; its name is the checkpoint's
 }
 
+// fetch fetches the state of another replica as files, every one checked with its sum, for a replica that joins. Raft then replays
+// only what has been committed since. The leader's log has to last that long: it keeps Groups.TrailingLogs entries behind its
+// snapshots, so with the defaults 10 GiB, which take 200 s, allow for about 80 entries a second, each of up to 1,024 writes. Beyond
+// that raft sends the state again by itself, as a stream and unthrottled, which is right and only costs the second sending.
+//
+// What was fetched stays through errors and restarts, and the next call goes on there as long as the source still has the same
+// checkpoint (checkpointIdle); otherwise it begins again.
 func (n *Node) fetch(ctx context.Context, a assignment, from source) (*beginning, error) {
 	if n.pool == nil {
 		return nil, errors.New("a node that runs alone has nobody to fetch from")

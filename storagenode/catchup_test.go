@@ -97,7 +97,15 @@ func (c *catchUpCluster) fromLeader() {
 func (c *catchUpCluster) catchUp() error {
 	ctx, cancel := context.WithTimeout(c.t.Context(), testLimit)
 	defer cancel()
-	return c.nodes["node-2"].catchUp(ctx, c.a, c.source)
+	n := c.nodes["node-2"]
+	if e, ok := n.replicas.entry(c.a.shard); ok && e.ReplicaID == c.a.replica {
+		return nil
+	}
+	b, err := n.fetch(ctx, c.a, c.source)
+	if err != nil {
+		return err
+	}
+	return n.makeBegun(c.a, b)
 }
 
 // join makes the fetched replica a member, opens it, and compares it with the source.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -200,7 +201,7 @@ func (n *Node) flush() (any, error) {
 // health says whether every replica that belongs here serves.
 func (n *Node) health() *transport.HealthCheckOk {
 	status := n.replicas.status(n.maps.current())
-	return &transport.HealthCheckOk{Healthy: status == statusOK, Status: status, UptimeSeconds: n.uptime()}
+	return &transport.HealthCheckOk{Healthy: status == statusOK || strings.HasPrefix(status, catchingUp), Status: status, UptimeSeconds: n.uptime()}
 }
 
 func (n *Node) uptime() uint64 { return uint64(time.Since(n.started) / time.Second) }

@@ -19,6 +19,7 @@ import (
 type replicas struct {
 	walks       semanticwalk.Slots // of all of them together
 	checkpoints *checkpoints       // of the open ones, for other nodes
+	joins       *joins             // of those that are not made yet
 
 	mu       sync.RWMutex
 	made     *manifest
@@ -35,7 +36,7 @@ type replicas struct {
 func newReplicas(made *manifest) *replicas {
 	return &replicas{
 		walks: semanticwalk.NewSlots(), made: made, open: map[event.ShardID]*replica{}, refused: map[event.ShardID]error{},
-		gone: map[event.ReplicaID]bool{}, orphaned: newSignal(), building: make(chan struct{}, 1), handing: make(chan struct{}, 1),
+		gone: map[event.ReplicaID]bool{}, orphaned: newSignal(), joins: newJoins(), building: make(chan struct{}, 1), handing: make(chan struct{}, 1),
 	}
 }
 
@@ -89,8 +90,12 @@ func (s *replicas) status(m *mapState) string {
 		slices.SortFunc(faults, byText)
 		return strings.ReplaceAll(errors.Join(faults...).Error(), "\n", "; ")
 	}
-	if !m.known() || len(s.open) < len(assignments(&m.Map, m.node)) {
+	joining := s.joins.shards()
+	switch {
+	case !m.known() || len(s.open)+len(joining) < len(assignments(&m.Map, m.node)):
 		return statusStarting
+	case len(joining) > 0:
+		return s.joins.status()
 	}
 	return statusOK
 }
@@ -119,6 +124,7 @@ func (s *replicas) held() map[event.ShardID]holding {
 // It returns what failed now.
 func (n *Node) reconcile(m *mapState) error {
 	n.startHost(m)
+	n.leaveJoins(m)
 	s := n.replicas
 	actions, faults := plan(&m.Map, m.node, s.held(), s.made)
 	for _, a := range actions {
@@ -140,7 +146,11 @@ func (n *Node) do(a action) error {
 	s := n.replicas
 	switch a.verb {
 	case makeReplica:
-		if err := n.makeReplica(a.assignment); err != nil {
+		build := n.makeReplica
+		if len(a.assignment.voters) == 0 {
+			build = n.makeLearner
+		}
+		if err := build(a.assignment); err != nil {
 			return fmt.Errorf("make replica %s of %s: %w", a.assignment.replica, a.assignment.shard, err)
 		}
 		return nil
