@@ -45,7 +45,7 @@ e2e: ## kills under a full import, 500 kills of a shard's replicas, the bars for
 	GRID_RECALL=100000 go test -count=1 -timeout 30m -v -run 'TestRecall$$' ./storagenode/nearest
 	GRID_KILLS=500 go test -count=1 -timeout 20m -v -run 'TestReplicasSurviveKills$$' ./storagenode
 
-e2e-large: ## 10 million concepts in one shard: memory, restart, a hub with a million edges; a quarter of an hour, 10 GB of disk
+e2e-large: ## 10 million concepts in one shard: memory, restart, a hub with a million edges; 6 minutes, 10 GB of disk
 	GRID_E2E_LARGE=10000000 go test -count=1 -timeout 150m -v -run 'TestLargeShard$$' ./internal/e2e
 
 sim: ## LOSSES leaders taken away under load, HOURS with little, NODES faults of storage nodes, in virtual time; SEED=n begins with that seed

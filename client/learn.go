@@ -2,10 +2,7 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/learn"
@@ -71,40 +68,13 @@ func (c *Client) embed(ctx context.Context, texts []string) ([][]float32, error)
 
 // existing asks each shard for its part of the ids.
 func (c *Client) existing(ctx context.Context, ids []string) ([]bool, error) {
-	m, err := c.shardMap(ctx)
-	if err != nil {
-		return nil, err
-	}
-	places := map[event.ShardID][]int{}
-	for i, id := range ids {
-		s, err := m.Shard(id)
+	return byOwner(ctx, c, ids, func(ctx context.Context, shard event.ShardID, ids []string) ([]bool, error) {
+		ok, err := ask[transport.ExistsOk](ctx, c, shard, &transport.Exists{ConceptIDs: ids})
 		if err != nil {
 			return nil, err
 		}
-		places[s.ID] = append(places[s.ID], i)
-	}
-	known := make([]bool, len(ids))
-	g, ctx := errgroup.WithContext(ctx)
-	for shard, at := range places {
-		g.Go(func() error {
-			part := &transport.Exists{ConceptIDs: make([]string, len(at))}
-			for n, i := range at {
-				part.ConceptIDs[n] = ids[i]
-			}
-			ok, err := ask[transport.ExistsOk](ctx, c, shard, part)
-			if err != nil {
-				return named(shard, err)
-			}
-			if len(ok.Known) != len(at) {
-				return &event.Error{Kind: event.KindInternal, Op: "look up", Message: fmt.Sprintf("%s answered %d of %d ids", shard, len(ok.Known), len(at))}
-			}
-			for n, i := range at {
-				known[i] = ok.Known[n]
-			}
-			return nil
-		})
-	}
-	return known, g.Wait()
+		return ok.Known, nil
+	})
 }
 
 // writeOps commits operations atomically: in one shard directly, else as a transaction.

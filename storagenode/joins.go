@@ -60,14 +60,14 @@ func (s *joins) shards() []string {
 	return out
 }
 
-// forget takes a shard's join out, if it has ended.
+// forget takes a shard's join out, which has ended.
 func (s *joins) forget(id event.ShardID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, id)
 }
 
-// joinOf is the join of a replica. One of another replica of its shard is stopped first; nil until it has ended.
+// joinOf is the join of a replica, begun when there is none. One of another replica of its shard is stopped first; nil until it has ended.
 func (n *Node) joinOf(a assignment) *join {
 	s := n.replicas.joins
 	s.mu.Lock()
@@ -92,10 +92,17 @@ func (n *Node) joinOf(a assignment) *join {
 	return j
 }
 
-// leaveJoins stops what is fetched for replicas that the map does not give to this node any more.
+// leaveJoins stops what is fetched for replicas that the map does not give to this node any more, and deletes what came of it.
 func (n *Node) leaveJoins(m *mapState) {
-	wanted := assignments(&m.Map, m.node)
-	s := n.replicas.joins
+	for _, id := range n.replicas.joins.leave(assignments(&m.Map, m.node)) {
+		if err := os.RemoveAll(n.fetchDir(id)); err != nil {
+			n.log.Warn("what was fetched for a replica that is not wanted any more is left to the next start", "shard", string(id), "error", err)
+		}
+	}
+}
+
+// leave stops all but the wanted joins, and takes those out that have ended; they are the answer.
+func (s *joins) leave(wanted []assignment) (ended []event.ShardID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, j := range s.all {
@@ -105,11 +112,10 @@ func (n *Node) leaveJoins(m *mapState) {
 		j.stop()
 		if j.ended() {
 			delete(s.all, id)
-			if err := os.RemoveAll(n.fetchDir(id)); err != nil {
-				n.log.Warn("what was fetched for a replica that is not wanted any more is left to the next start", "shard", string(id), "error", err)
-			}
+			ended = append(ended, id)
 		}
 	}
+	return ended
 }
 
 // makeLearner makes the directory of a replica that joins, with the state of another one as soon as that has been fetched: until

@@ -238,12 +238,18 @@ func (r *StoppedReplica) compact(ctx context.Context) error {
 	if err := errors.Join(err, x.Close()); err != nil {
 		return err
 	}
-	var fatal error
+	fatal := make(chan error, 1)
 	e, err := engine.Open(filepath.Join(r.dir, engineDir), engine.Options{
-		ShardID: r.ShardID, Dimension: max(1, s.Dimension), Log: r.node.log, Fatal: func(err error) { fatal = err },
+		ShardID: r.ShardID, Dimension: max(1, s.Dimension), Log: r.node.log, Fatal: func(err error) { fatal <- err }, // told once
 	})
 	if err != nil {
 		return err
 	}
-	return errors.Join(e.Compact(ctx), e.Close(), fatal)
+	err = errors.Join(e.Compact(ctx), e.Close())
+	select {
+	case why := <-fatal:
+		return errors.Join(why, err)
+	default:
+		return err
+	}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -160,5 +161,33 @@ func TestStoppedReadsWhatIsThere(t *testing.T) {
 	must(t, x.Close())
 	if _, err := OpenStopped("engine", Options{ShardID: "another", Log: slog.New(slog.DiscardHandler), fs: fs}); err == nil || !strings.Contains(err.Error(), "holds shard") {
 		t.Errorf("another shard's store: %v", err)
+	}
+}
+
+// TestCompact: whatever levels the rows were in, behind it they are in one, and nothing that was deleted is in it.
+func TestCompact(t *testing.T) {
+	e := newEngine(t)
+	fillWith(t, e, "c", 300)
+	must(t, e.Flush())
+	must(t, e.Compact(t.Context()))
+	for i := range 290 {
+		write(t, e, deleting(fmt.Sprintf("c%04d", i)))
+	}
+	must(t, e.Compact(t.Context()))
+	var levels, tombstones int
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	tables, err := e.store.db.SSTables(pebble.WithProperties())
+	must(t, err)
+	for _, level := range tables {
+		if len(level) > 0 {
+			levels++
+		}
+		for _, table := range level {
+			tombstones += int(table.Properties.NumDeletions)
+		}
+	}
+	if levels != 1 || tombstones > 0 {
+		t.Errorf("the rows are in %d levels, with %d deletions", levels, tombstones)
 	}
 }
