@@ -30,7 +30,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // parts are the structs of the message files that are only parts of messages.
 var parts = []string{"Metadata", "Any", "Op", "Neighbor", "ConceptItem", "VectorResult", "AgentRecord", "NodeRecord", "ShardHealth", "Peer", "NodeAssignment", "StateDigest",
 	"LearnOptions", "SemanticFilter", "SemanticPath", "SemanticConcept", "temporalForm", "temporalEnds", "temporalSpan", "contradictionsForm", "contradictionsAround",
-	"Classified", "Statement", "Edge", "CheckpointFile",
+	"Classified", "Statement", "Edge", "CheckpointFile", "OpResult", "AssociationID",
 	"EmittedEvent", "Answered", "Reading", "Read", "Contract", "FeedOutbox", "FeedSink"}
 
 // TestTableIsComplete: every struct of the message files is a variant or a known part of one.

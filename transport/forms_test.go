@@ -109,7 +109,7 @@ func coversTheProtocol(t *testing.T, covered map[string]bool) {
 	t.Helper()
 	for _, also := range []any{LearnConceptV2{}, LearnBatch{}, FindPathSemantic{}, FindTemporalChain{}, FindCausalChain{}, FindContradictions{}, QueryBySemantic{}, Embed{}, Exists{},
 		GetAllConceptIds{}, GetStats{}, Flush{}, HealthCheck{}, ContentHash{}, OpenCheckpoint{}, ReadCheckpoint{}, CloseCheckpoint{},
-		Routed{}, Write{}, Prepare{}, Finish{}} {
+		Routed{}, Write{}, Prepare{}, Finish{}, TxnResults{}} {
 		covered[VariantName(also)] = true
 	}
 	for _, v := range sortedVariants() {

@@ -88,11 +88,13 @@ func validate(req any, dimension int) *event.Error {
 	case *DeleteAssociation:
 		return first(validID("source_id", m.SourceID), validID("target_id", m.TargetID))
 	case *Write:
-		return first(validateOps(m.Ops, dimension), deletesAlone(m.Ops))
+		return first(validateOps(m.Ops, dimension), learnsOnly(m.Ops), deletesAlone(m.Ops))
 	case *Prepare:
-		return first(validateOps(m.Ops, dimension), deletesNothing(m.Ops))
+		return first(validateOps(m.Ops, dimension), learnsOnly(m.Ops), deletesNothing(m.Ops))
 	case *Txn:
-		return first(validateOps(m.Ops, dimension), deletesNothing(m.Ops), validOpTexts(m.Ops))
+		return first(validateOps(m.Ops, dimension), noHalves(m.Ops), deletesNothing(m.Ops), validOpTexts(m.Ops))
+	case *TxnResults:
+		return nil
 	case *Routed:
 		return validateRouted(m, dimension)
 	}
@@ -136,6 +138,9 @@ func validOpTexts(ops []Op) *event.Error {
 		if e := validTexts(ops[i].Content, ops[i].Metadata); e != nil {
 			e.Message = fmt.Sprintf("ops[%d]: %s", i, e.Message)
 			return e
+		}
+		if !utf8.ValidString(ops[i].Key) || !utf8.ValidString(ops[i].Value) {
+			return invalid("ops[%d]: attribute %.40q is not UTF-8, or its value %.40q is not", i, ops[i].Key, ops[i].Value)
 		}
 	}
 	return nil
@@ -301,54 +306,6 @@ func validateBatch(m *Batch, _ int) *event.Error {
 			return invalid("requests[%d] is missing", i)
 		case *Batch, *Routed, *Hello:
 			return invalid("requests[%d] is a %s, which cannot be inside a Batch", i, VariantName(r.Value))
-		}
-	}
-	return nil
-}
-
-func validateOps(ops []Op, dimension int) *event.Error {
-	if len(ops) == 0 {
-		return invalid("there are no ops")
-	}
-	if e := atMost("number of ops", int64(len(ops)), MaxOps); e != nil {
-		return e
-	}
-	for i := range ops {
-		if e := validateOp(&ops[i], dimension); e != nil {
-			e.Message = fmt.Sprintf("ops[%d]: %s", i, e.Message)
-			return e
-		}
-	}
-	return nil
-}
-
-func validateOp(o *Op, dimension int) *event.Error {
-	switch o.Kind {
-	case OpLearnConcept:
-		return validateConcept(concept{o.ID, o.Content, o.Embedding, o.Strength, o.Confidence, o.Metadata}, dimension)
-	case OpDeleteConcept:
-		return validID("id", o.ID)
-	case OpLearnAssociation, OpLinkOut, OpLinkIn, OpDeleteAssociation, OpDeleteAssociationType:
-		return first(validID("id", o.ID), validID("target", o.Target), finite("confidence", o.Confidence))
-	}
-	return invalid("unknown kind %.32q", o.Kind)
-}
-
-// deletesAlone: what a delete removes is found when it is applied, and must not depend on ops beside it.
-func deletesAlone(ops []Op) *event.Error {
-	for i := range ops {
-		if ops[i].Kind.Deletes() && len(ops) > 1 {
-			return invalid("ops[%d]: %s must be the only op of its write", i, ops[i].Kind)
-		}
-	}
-	return nil
-}
-
-func deletesNothing(ops []Op) *event.Error {
-	for i := range ops {
-		if ops[i].Kind.Deletes() {
-			return &event.Error{Kind: event.KindUnsupported, OpNumber: uint32(i) + 1,
-				Message: fmt.Sprintf("ops[%d]: a transaction cannot hold %s; send it on its own", i, ops[i].Kind)}
 		}
 	}
 	return nil

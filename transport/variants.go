@@ -57,6 +57,7 @@ var variants = newVariantTable([]entry{
 	{Write{}, storage}, {WriteOk{}, storage},
 	{Prepare{}, storage | again}, {PrepareOk{}, storage},
 	{Finish{}, storage | again}, {FinishOk{}, storage},
+	{TxnResults{}, storage | again}, {TxnResultsOk{}, storage},
 	{Txn{}, withID}, {TxnOk{}, 0},
 	{DeleteConcept{}, storage}, {DeleteConceptOk{}, storage},
 	{DeleteAssociation{}, storage}, {DeleteAssociationOk{}, storage},

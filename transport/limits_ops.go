@@ -1,0 +1,77 @@
+package transport
+
+import (
+	"fmt"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+)
+
+func validateOps(ops []Op, dimension int) *event.Error {
+	if len(ops) == 0 {
+		return invalid("there are no ops")
+	}
+	if e := atMost("number of ops", int64(len(ops)), MaxOps); e != nil {
+		return e
+	}
+	for i := range ops {
+		if e := validateOp(&ops[i], dimension); e != nil {
+			e.Message = fmt.Sprintf("ops[%d]: %s", i, e.Message)
+			return e
+		}
+	}
+	return nil
+}
+
+func validateOp(o *Op, dimension int) *event.Error {
+	switch o.Kind {
+	case OpLearnConcept:
+		return validateConcept(concept{o.ID, o.Content, o.Embedding, o.Strength, o.Confidence, o.Metadata}, dimension)
+	case OpDeleteConcept, OpSetAttribute, OpAdd, OpRead, OpReadNeighbors, OpExists, OpAbsent, OpVersion, OpAttributeEquals, OpAttributeAtLeast:
+		return validID("id", o.ID)
+	case OpLearnAssociation, OpDeleteAssociation, OpDeleteAssociationType, OpLinkOut, OpLinkIn, OpUnlinkOut, OpUnlinkIn, OpUnlinkOutType, OpUnlinkInType:
+		return first(validID("id", o.ID), validID("target", o.Target), finite("confidence", o.Confidence))
+	}
+	return invalid("unknown kind %.32q", o.Kind)
+}
+
+// noHalves refuses what only a coordinator makes.
+func noHalves(ops []Op) *event.Error {
+	for i := range ops {
+		if ops[i].Kind.Half() {
+			return invalid("ops[%d]: %s is half an operation: send the whole", i, ops[i].Kind)
+		}
+	}
+	return nil
+}
+
+// learnsOnly refuses what no shard can do as yet.
+func learnsOnly(ops []Op) *event.Error {
+	for i := range ops {
+		switch ops[i].Kind {
+		case OpLearnConcept, OpLearnAssociation, OpLinkOut, OpLinkIn, OpDeleteConcept, OpDeleteAssociation, OpDeleteAssociationType:
+		default:
+			return &event.Error{Kind: event.KindUnsupported, OpNumber: uint32(i) + 1, Message: fmt.Sprintf("ops[%d]: this shard does not do %s", i, ops[i].Kind)}
+		}
+	}
+	return nil
+}
+
+// deletesAlone: what a delete removes is found when it is applied, and must not depend on ops beside it.
+func deletesAlone(ops []Op) *event.Error {
+	for i := range ops {
+		if ops[i].Kind.Deletes() && len(ops) > 1 {
+			return invalid("ops[%d]: %s must be the only op of its write", i, ops[i].Kind)
+		}
+	}
+	return nil
+}
+
+func deletesNothing(ops []Op) *event.Error {
+	for i := range ops {
+		if ops[i].Kind.Deletes() {
+			return &event.Error{Kind: event.KindUnsupported, OpNumber: uint32(i) + 1,
+				Message: fmt.Sprintf("ops[%d]: a transaction cannot hold %s; send it on its own", i, ops[i].Kind)}
+		}
+	}
+	return nil
+}
