@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,15 +25,23 @@ func TestFoundingEvents(t *testing.T) {
 	c.start(c.ids()...)
 	leader, followers := c.leader()
 	for _, id := range append(followers, leader) {
-		events := c.feed(id, 1, until(event.TypeShardMapCreated, 1))
+		shard, joined := until(event.TypeShardMapCreated, 1), until(event.TypeMasterJoined, 3)
+		events := c.feed(id, 1, func(all []*event.Envelope) bool { return shard(all) && joined(all) })
+		founder := events[slices.IndexFunc(events, func(e *event.Envelope) bool { return e.Type == event.TypeLeaderElected })].Body.(event.LeaderElected).MasterID
 		var types []string
 		for _, e := range events {
-			if e.Type != event.TypeClusterCritical { // derived from the first event: there is no agent
+			switch e.Type {
+			case event.TypeClusterCritical: // derived from the first event: there is no agent
+			case event.TypeMasterJoined: // the founder's own at its place; a master that does not answer yet holds nobody up
+				if e.Body.(event.MasterJoined).MasterID == founder {
+					types = append(types, "the leader")
+				}
+			default:
 				types = append(types, e.Type.String())
 			}
 		}
-		want := "incarnation_started master_joined master_joined master_joined leader_elected sink_added shard_map_created"
-		if got := strings.Join(types, " "); got != want {
+		want := "incarnation_started the leader leader_elected sink_added shard_map_created"
+		if got := strings.Join(slices.Compact(types), " "); got != want { // there may have been a second election
 			t.Errorf("%s: the grid began with\n%s, want\n%s", id, got, want)
 		}
 	}
