@@ -35,6 +35,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/event", "error kinds"},
 		{"transport", "operations, options and limits"},
 	},
+	"internal/history": {{"transport", "operations and results"}},
 	"internal/semanticwalk": {
 		{"fsm/event", "error kinds"},
 		{"transport", "the semantic requests and their limits"},

@@ -1,0 +1,96 @@
+package history
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Class names a way in which a history cannot be that of a sequential machine. The names of cycles are Adya's as Elle uses them; with
+// "-process" and "-realtime" the cycle needs that a client's transactions, or those of all, follow one another.
+type Class string
+
+// The classes.
+const (
+	G0           Class = "G0"                 // dirty write: a cycle of ww
+	G1a          Class = "G1a"                // an aborted transaction's write is read
+	G1b          Class = "G1b"                // a transaction's write is read that it wrote over itself, or a part of its writes
+	G1c          Class = "G1c"                // a cycle of ww and wr
+	GSingle      Class = "G-single"           // a cycle with one rw
+	LostUpdate   Class = "lost-update"        // two transactions read the same and both write it
+	G2Item       Class = "G2-item"            // a cycle with several rw
+	Internal     Class = "internal"           // a transaction does not see what it did itself, or reads differently twice
+	Incompatible Class = "incompatible-order" // two reads of one list, none the beginning of the other
+	Duplicate    Class = "duplicate-element"  // one append took effect twice
+	Garbage      Class = "garbage-read"       // what nobody wrote is read
+	NotLinear    Class = "not-linearizable"   // no order of these transactions explains what they said
+	BankTotal    Class = "bank-total"         // money was made or lost
+	BankNegative Class = "bank-negative"      // an account below zero
+	Undecided    Class = "undecided"          // the checker ran out of time: as bad as an anomaly
+	Empty        Class = "empty"              // there was nothing to check: as bad as an anomaly
+)
+
+// Anomaly is one proof that a promise was broken, or that nothing was proved.
+type Anomaly struct {
+	Class Class
+	Calls []uint64 // the transactions of the proof
+	Text  string   // what they did and why that cannot be, several lines
+}
+
+// Report is what a checker has found.
+type Report struct {
+	Checker   string
+	Checked   int // transactions that were judged
+	Anomalies []Anomaly
+	More      int // anomalies that were found and not kept
+}
+
+// maxAnomalies is how many anomalies a report keeps.
+const maxAnomalies = 32
+
+func (r *Report) add(c Class, calls []uint64, format string, args ...any) {
+	if len(r.Anomalies) >= maxAnomalies {
+		r.More++
+		return
+	}
+	r.Anomalies = append(r.Anomalies, Anomaly{c, calls, fmt.Sprintf(format, args...)})
+}
+
+// empty notes that a checker had nothing to judge.
+func (r *Report) empty() {
+	if r.Checked == 0 {
+		r.add(Empty, nil, "%s: there is nothing to check in this history", r.Checker)
+	}
+}
+
+// Valid tells whether nothing was found.
+func (r Report) Valid() bool { return len(r.Anomalies) == 0 }
+
+// Has tells whether an anomaly of a class was found.
+func (r Report) Has(c Class) bool {
+	return slices.ContainsFunc(r.Anomalies, func(a Anomaly) bool { return a.Class == c })
+}
+
+// Err is nil when nothing was found, or all of the report as an error.
+func (r Report) Err() error {
+	if r.Valid() {
+		return nil
+	}
+	return fmt.Errorf("%s", r)
+}
+
+// String says what was found, for people.
+func (r Report) String() string {
+	if r.Valid() {
+		return fmt.Sprintf("%s: %d transactions, no anomaly", r.Checker, r.Checked)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %d transactions, %d anomalies", r.Checker, r.Checked, len(r.Anomalies)+r.More)
+	for _, a := range r.Anomalies {
+		fmt.Fprintf(&b, "\n%s: %s", a.Class, strings.ReplaceAll(a.Text, "\n", "\n  "))
+	}
+	if r.More > 0 {
+		fmt.Fprintf(&b, "\nand %d more", r.More)
+	}
+	return b.String()
+}

@@ -1,0 +1,43 @@
+package history
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// Outcome is what a client knows of a transaction.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Unknown Outcome = iota // it may take effect at any time, or never
+	OK                     // it took effect
+	Fail                   // it surely did not, and never will
+)
+
+// Never is the Return of a transaction whose end nobody knows.
+const Never = math.MaxInt64
+
+// Txn is one transaction as its client saw it. Times are nanoseconds since the history began.
+type Txn struct {
+	Call    uint64 // its number in the history
+	Client  int    // a client has one transaction under way at a time
+	Invoke  int64
+	Return  int64 // Never: Outcome is Unknown
+	Outcome Outcome
+
+	Ops      []transport.Op
+	Results  []transport.OpResult // OK: one per op; nil: nothing was read, or it is not known what
+	FailedOp int                  // Fail: 1 + index of the op that did not hold; 0: it failed for another reason
+	Reason   string               // of Fail and Unknown, for people
+}
+
+// sorted is the transactions in the order of their beginnings.
+func sorted(h []Txn) []Txn {
+	h = slices.Clone(h)
+	slices.SortStableFunc(h, func(a, b Txn) int { return cmp.Or(cmp.Compare(a.Invoke, b.Invoke), cmp.Compare(a.Call, b.Call)) })
+	return h
+}
