@@ -5,8 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -48,6 +48,10 @@ type Client struct {
 	txn     TxnFunc
 	now     func() time.Time
 	walks   semanticwalk.Slots
+
+	latencies *latencies
+	hedges    hedging
+	random    func(n int) int // as rand.IntN
 }
 
 // New starts a client. It does not wait for the grid: the first call does.
@@ -62,7 +66,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{pool: transport.NewPool(transport.PoolConfig{Network: cfg.Network, TLS: cfg.TLS}), maps: cfg.Map, txn: cfg.Txn, now: cfg.Now,
-		walks: semanticwalk.NewSlots()}
+		walks: semanticwalk.NewSlots(), latencies: newLatencies(), random: mathrand.IntN}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -102,42 +106,12 @@ func (c *Client) Do(ctx context.Context, req any) (any, error) {
 		return c.one(ctx, r.ConceptID, r)
 	case *transport.LearnAssociation:
 		return c.learnAssociation(ctx, r)
-	case *transport.QueryConcept:
-		return c.one(ctx, r.ConceptID, r)
-	case *transport.GetNeighbors:
-		return c.one(ctx, r.ConceptID, r)
-	case *transport.Neighbors:
-		return c.one(ctx, r.ConceptID, r)
-	case *transport.GetAssociation:
-		return c.one(ctx, r.SourceID, r)
 	case *transport.DeleteConcept:
 		return c.one(ctx, r.ConceptID, r)
 	case *transport.DeleteAssociation:
 		return c.deleteAssociation(ctx, r)
-	case *transport.FindPath:
-		return c.findPath(ctx, r)
-	case *transport.Expand:
-		return c.expand(ctx, r)
-	case *transport.QueryByMetadata:
-		return c.queryByMetadata(ctx, r)
-	case *transport.QueryBySemantic:
-		return c.queryBySemantic(ctx, r)
-	case *transport.FindPathSemantic, *transport.FindTemporalChain, *transport.FindCausalChain, *transport.FindContradictions:
-		return c.walkSemantic(ctx, r)
-	case *transport.Scan:
-		return c.scan(ctx, r)
-	case *transport.VectorSearch:
-		return c.vectorSearch(ctx, r)
-	case *transport.Embed:
-		return c.embedTexts(ctx, r)
-	case *transport.GetStats:
-		return c.stats(ctx)
-	case *transport.GetAllConceptIds:
-		return c.allIDs(ctx)
 	case *transport.Flush:
 		return c.flush(ctx)
-	case *transport.HealthCheck:
-		return c.health(ctx)
 	case *transport.LearnConceptV2:
 		return c.learnConcept(ctx, r)
 	case *transport.LearnBatch:
@@ -146,8 +120,10 @@ func (c *Client) Do(ctx context.Context, req any) (any, error) {
 		return c.batch(ctx, r)
 	case *transport.Txn:
 		return c.runTxn(ctx, r)
+	case *transport.Query:
+		return c.query(ctx, r)
 	}
-	return nil, &event.Error{Kind: event.KindUnsupported, Message: fmt.Sprintf("%s is not a request of this grid", transport.VariantName(req))}
+	return c.reading().answer(ctx, req)
 }
 
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {

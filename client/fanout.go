@@ -6,38 +6,14 @@ import (
 	"fmt"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/graphwalk"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
-// everywhere asks every shard at once and gives the replies in shard order. One shard that fails fails the whole, by name:
-// never a silently smaller answer.
-func everywhere[T any](ctx context.Context, c *Client, req any) ([]*T, error) {
-	m, err := c.shardMap(ctx)
-	if err != nil {
-		return nil, err
-	}
-	replies := make([]*T, len(m.Shards))
-	g, ctx := errgroup.WithContext(ctx)
-	for i := range m.Shards {
-		g.Go(func() (err error) {
-			replies[i], err = ask[T](ctx, c, m.Shards[i].ID, req)
-			return named(m.Shards[i].ID, err)
-		})
-	}
-	return replies, g.Wait()
-}
-
-func (c *Client) stats(ctx context.Context) (any, error) {
-	parts, err := everywhere[transport.StatsOk](ctx, c, &transport.GetStats{})
-	if err != nil {
-		return nil, err
-	}
+func (r *reading) stats(ctx context.Context) (any, error) {
 	sum := &transport.StatsOk{}
-	for _, p := range parts {
+	err := everywhere(ctx, r, &transport.GetStats{}, func(p *transport.StatsOk) error {
 		sum.Concepts += p.Concepts
 		sum.Edges += p.Edges
 		sum.Vectors += p.Vectors
@@ -46,57 +22,110 @@ func (c *Client) stats(ctx context.Context) (any, error) {
 		sum.Pending += p.Pending
 		sum.Reconciliations += p.Reconciliations
 		sum.UptimeSeconds = max(sum.UptimeSeconds, p.UptimeSeconds)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	sum.TotalConcepts, sum.TotalEdges, sum.Writes, sum.Drops = sum.Concepts, sum.Edges, sum.Written, sum.Dropped
 	return sum, nil
 }
 
-// allIDs merges the shards' ids, each in byte order, into one byte order.
-func (c *Client) allIDs(ctx context.Context) (any, error) {
-	parts, err := everywhere[transport.GetAllConceptIdsOk](ctx, c, &transport.GetAllConceptIds{})
-	if err != nil {
+// idBytes is what a list of ids may take in a frame; what is left is room for the rest of it.
+const idBytes = transport.MaxStorageFrame - 1<<10
+
+// idList is the ids of all shards as far as they have come: those of one frame, or none.
+type idList struct {
+	ids  []string
+	size int // bytes in a frame, at most
+}
+
+func (l *idList) add(p *transport.GetAllConceptIdsOk) error {
+	for _, id := range p.ConceptIDs {
+		l.size += len(id) + 3 // its length with it
+	}
+	if l.size > idBytes {
+		l.ids = nil
+		return &event.Error{Kind: event.KindTooLarge, Op: "GetAllConceptIds",
+			Message: fmt.Sprintf("the ids of all concepts take more than the %d MiB of an answer: read them in pages, with Scan", transport.MaxStorageFrame>>20)}
+	}
+	l.ids = append(l.ids, p.ConceptIDs...)
+	return nil
+}
+
+// allIDs merges the shards' ids into one byte order.
+func (r *reading) allIDs(ctx context.Context) (any, error) {
+	all := idList{ids: []string{}}
+	if err := everywhere(ctx, r, &transport.GetAllConceptIds{}, all.add); err != nil {
 		return nil, err
 	}
-	all := &transport.GetAllConceptIdsOk{ConceptIDs: []string{}}
-	for _, p := range parts {
-		all.ConceptIDs = append(all.ConceptIDs, p.ConceptIDs...)
-	}
-	slices.Sort(all.ConceptIDs)
-	return all, nil
+	slices.Sort(all.ids)
+	return &transport.GetAllConceptIdsOk{ConceptIDs: all.ids}, nil
 }
 
 func (c *Client) flush(ctx context.Context) (any, error) {
-	if _, err := everywhere[transport.FlushOk](ctx, c, &transport.Flush{}); err != nil {
+	err := everywhere(ctx, c.reading(), &transport.Flush{}, func(*transport.FlushOk) error { return nil })
+	if err != nil {
 		return nil, err
 	}
 	return &transport.FlushOk{}, nil
 }
 
-// health is healthy when every shard is; otherwise it names one that is not.
-func (c *Client) health(ctx context.Context) (any, error) {
-	parts, err := everywhere[transport.HealthCheckOk](ctx, c, &transport.HealthCheck{})
-	if err != nil {
-		return &transport.HealthCheckOk{Status: err.Error()}, nil
-	}
+// health is healthy when every shard is; otherwise it names what is not.
+func (r *reading) health(ctx context.Context) (any, error) {
 	all := &transport.HealthCheckOk{Healthy: true, Status: "ok"}
-	for _, p := range parts {
+	err := everywhere(ctx, r, &transport.HealthCheck{}, func(p *transport.HealthCheckOk) error {
 		if !p.Healthy {
 			all.Healthy, all.Status = false, p.Status
 		}
 		all.UptimeSeconds = max(all.UptimeSeconds, p.UptimeSeconds)
+		return nil
+	})
+	if err != nil {
+		return &transport.HealthCheckOk{Status: err.Error()}, nil
 	}
 	return all, nil
 }
 
-func (c *Client) findPath(ctx context.Context, r *transport.FindPath) (any, error) {
-	path, found, err := graphwalk.ShortestPath(ctx, r.StartID, r.EndID, int(r.MaxDepth),
-		func(ctx context.Context, ids []string, direction string) ([][]string, []bool, error) {
-			ok, err := c.expand(ctx, &transport.Expand{ConceptIDs: ids, Direction: direction})
-			if err != nil {
-				return nil, nil, err
-			}
-			return ok.Neighbors, ok.Known, nil
-		})
+// neighborhood is what a shard says of one id in an Expand.
+type neighborhood struct {
+	neighbors []string
+	known     bool
+}
+
+// neighborhoods asks each shard for its part of a frontier, of any length.
+func (r *reading) neighborhoods(ctx context.Context, ids []string, direction string) (neighbors [][]string, known []bool, err error) {
+	all, err := byOwner(ctx, r, ids, func(ctx context.Context, shard event.ShardID, ids []string) ([]neighborhood, error) {
+		ok, err := part[transport.ExpandOk](ctx, r, shard, &transport.Expand{ConceptIDs: ids, Direction: direction})
+		if err != nil || len(ok.Neighbors) != len(ok.Known) {
+			return nil, err // too few, which the caller notices
+		}
+		of := make([]neighborhood, len(ok.Known))
+		for i := range of {
+			of[i] = neighborhood{ok.Neighbors[i], ok.Known[i]}
+		}
+		return of, nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	neighbors, known = make([][]string, len(ids)), make([]bool, len(ids))
+	for i, n := range all {
+		neighbors[i], known[i] = n.neighbors, n.known
+	}
+	return neighbors, known, nil
+}
+
+func (r *reading) expand(ctx context.Context, q *transport.Expand) (any, error) {
+	neighbors, known, err := r.neighborhoods(ctx, q.ConceptIDs, q.Direction)
+	if err != nil {
+		return nil, err
+	}
+	return &transport.ExpandOk{Neighbors: neighbors, Known: known}, nil
+}
+
+func (r *reading) findPath(ctx context.Context, q *transport.FindPath) (any, error) {
+	path, found, err := graphwalk.ShortestPath(ctx, q.StartID, q.EndID, int(q.MaxDepth), r.neighborhoods)
 	if err != nil {
 		return nil, pathError(err)
 	}
@@ -113,55 +142,4 @@ func pathError(err error) error {
 		e.Kind, e.Op = event.KindTooLarge, "find path"
 	}
 	return e
-}
-
-// named says at which shard a part of a fan-out failed.
-func named(shard event.ShardID, err error) error {
-	if err == nil {
-		return nil
-	}
-	e := *wireError(err)
-	e.Op, e.Message = "ask "+string(shard), e.Error()
-	return &e
-}
-
-// expand asks each shard for its part of a frontier and puts the answers in the order of the ids.
-func (c *Client) expand(ctx context.Context, r *transport.Expand) (*transport.ExpandOk, error) {
-	m, err := c.shardMap(ctx)
-	if err != nil {
-		return nil, err
-	}
-	places := map[event.ShardID][]int{}
-	for i, id := range r.ConceptIDs {
-		s, err := m.Shard(id)
-		if err != nil {
-			return nil, err
-		}
-		places[s.ID] = append(places[s.ID], i)
-	}
-	all := &transport.ExpandOk{Neighbors: make([][]string, len(r.ConceptIDs)), Known: make([]bool, len(r.ConceptIDs))}
-	g, ctx := errgroup.WithContext(ctx)
-	for shard, at := range places {
-		g.Go(func() error { return c.expandShard(ctx, shard, at, r, all) })
-	}
-	return all, g.Wait()
-}
-
-// expandShard fills the places of one shard; shards write to different places.
-func (c *Client) expandShard(ctx context.Context, shard event.ShardID, at []int, r *transport.Expand, all *transport.ExpandOk) error {
-	part := &transport.Expand{Direction: r.Direction}
-	for _, i := range at {
-		part.ConceptIDs = append(part.ConceptIDs, r.ConceptIDs[i])
-	}
-	ok, err := ask[transport.ExpandOk](ctx, c, shard, part)
-	if err != nil {
-		return named(shard, err)
-	}
-	if len(ok.Neighbors) != len(at) || len(ok.Known) != len(at) {
-		return &event.Error{Kind: event.KindInternal, Op: "expand", Message: fmt.Sprintf("%s answered %d of %d ids", shard, len(ok.Neighbors), len(at))}
-	}
-	for n, i := range at {
-		all.Neighbors[i], all.Known[i] = ok.Neighbors[n], ok.Known[n]
-	}
-	return nil
 }

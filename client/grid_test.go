@@ -36,6 +36,9 @@ type fakeGrid struct {
 	txns     []*transport.Txn
 	watches  int
 	next     uint64 // of txn sequences
+
+	forwards  bool // masters send requests on
+	forwarded []*transport.Routed
 	// fault, when set, is asked before a routed request is answered; an error is the answer. nth counts from 1.
 	fault func(node event.NodeID, r *transport.Routed, nth int) error
 	// watchFault is asked before a watch begins.
@@ -191,8 +194,22 @@ func (g *fakeGrid) master(ctx context.Context, s *transport.Session, req any) (a
 		return nil, g.watch(ctx, s, r.Epoch)
 	case *transport.Txn:
 		return g.txn(r)
+	case *transport.Routed:
+		return g.forward(ctx, r)
 	}
 	return nil, fmt.Errorf("a master got %T", req)
+}
+
+// forward sends a request on, unless the grid is of a version that does not.
+func (g *fakeGrid) forward(ctx context.Context, r *transport.Routed) (any, error) {
+	g.mu.Lock()
+	g.forwarded = append(g.forwarded, r)
+	forwards, leader := g.forwards, g.leaders[r.ShardID]
+	g.mu.Unlock()
+	if !forwards {
+		return nil, &event.Error{Kind: event.KindUnsupported, Message: "Routed is not a request of this grid"}
+	}
+	return g.answer(ctx, leader, r)
 }
 
 func (g *fakeGrid) watch(ctx context.Context, s *transport.Session, from event.Position) error {

@@ -68,8 +68,9 @@ func (c *Client) embed(ctx context.Context, texts []string) ([][]float32, error)
 
 // existing asks each shard for its part of the ids.
 func (c *Client) existing(ctx context.Context, ids []string) ([]bool, error) {
-	return byOwner(ctx, c, ids, func(ctx context.Context, shard event.ShardID, ids []string) ([]bool, error) {
-		ok, err := ask[transport.ExistsOk](ctx, c, shard, &transport.Exists{ConceptIDs: ids})
+	r := c.reading()
+	return byOwner(ctx, r, ids, func(ctx context.Context, shard event.ShardID, ids []string) ([]bool, error) {
+		ok, err := part[transport.ExistsOk](ctx, r, shard, &transport.Exists{ConceptIDs: ids})
 		if err != nil {
 			return nil, err
 		}

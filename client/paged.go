@@ -17,85 +17,83 @@ func (c *Client) Scan(ctx context.Context, r *transport.Scan) (*transport.ScanOk
 	return do[transport.ScanOk](ctx, c, r)
 }
 
-// part is one shard's page, or the merged one.
-type part struct {
-	items  []transport.ConceptItem
-	cursor string
-}
-
-func (c *Client) queryByMetadata(ctx context.Context, q *transport.QueryByMetadata) (any, error) {
-	replies, err := everywhere[transport.QueryByMetadataOk](ctx, c, q)
+func (r *reading) queryByMetadata(ctx context.Context, q *transport.QueryByMetadata) (any, error) {
+	m := metadataMerge(q)
+	err := everywhere(ctx, r, q, func(p *transport.QueryByMetadataOk) error { return m.add(p.Items, p.Cursor) })
 	if err != nil {
 		return nil, err
 	}
-	parts := make([]part, len(replies))
-	for i, r := range replies {
-		parts[i] = part{r.Items, r.Cursor}
-	}
-	compare := transport.Place.Compare
-	if q.Descending() {
-		compare = func(a, b transport.Place) int { return b.Compare(a) }
-	}
-	m := merge{q: q, limit: q.Limit, compare: compare, place: func(c *transport.ConceptItem) transport.Place {
-		return transport.Place{Created: transport.Micros(c.Created), ID: c.ConceptID}
-	}}
-	all, err := m.pages(parts)
-	return &transport.QueryByMetadataOk{Items: all.items, Cursor: all.cursor}, err
+	return &transport.QueryByMetadataOk{Items: m.items, Cursor: m.cursor()}, nil
 }
 
-func (c *Client) scan(ctx context.Context, q *transport.Scan) (any, error) {
-	replies, err := everywhere[transport.ScanOk](ctx, c, q)
+func (r *reading) scan(ctx context.Context, q *transport.Scan) (any, error) {
+	m := scanMerge(q)
+	err := everywhere(ctx, r, q, func(p *transport.ScanOk) error { return m.add(p.Items, p.Cursor) })
 	if err != nil {
 		return nil, err
 	}
-	parts := make([]part, len(replies))
-	for i, r := range replies {
-		parts[i] = part{r.Items, r.Cursor}
-	}
-	m := merge{q: q, limit: q.Limit, compare: transport.Place.Compare, place: func(c *transport.ConceptItem) transport.Place {
-		return transport.Place{ID: c.ConceptID}
-	}}
-	all, err := m.pages(parts)
-	return &transport.ScanOk{Items: all.items, Cursor: all.cursor}, err
+	return &transport.ScanOk{Items: m.items, Cursor: m.cursor()}, nil
 }
 
-// merge makes one page of the pages of all shards. Concepts of all shards have one order, so the place where the merged page
-// ends is where every shard goes on: a cursor holds one place, however many shards there are and become.
+// merge makes one page of the pages of all shards, in whatever order they come, and never holds more than a page of its own and
+// the one that is being added. Concepts of all shards have one order, so the place where the merged page ends is where
+// every shard goes on: a cursor holds one place, however many shards there are and become.
 type merge struct {
 	q       transport.Paged
 	limit   uint32
 	compare func(a, b transport.Place) int
 	place   func(*transport.ConceptItem) transport.Place
+
+	items []transport.ConceptItem
+	end   *transport.Place // of the page; nil: every shard so far is at its end
 }
 
-// pages merges. What lies behind the end of a shard's unfinished page is left to the next one, since that shard may have
-// something before it.
-func (m *merge) pages(parts []part) (all part, err error) {
-	var end *transport.Place // nil: every shard is at its end
-	all.items = []transport.ConceptItem{}
-	for _, p := range parts {
-		place, err := transport.PlaceOf(m.q, p.cursor)
-		if err != nil {
-			return all, err
-		}
-		if place != nil && (end == nil || m.compare(*place, *end) < 0) {
-			end = place
-		}
-		all.items = append(all.items, p.items...)
+func metadataMerge(q *transport.QueryByMetadata) *merge {
+	compare := transport.Place.Compare
+	if q.Descending() {
+		compare = func(a, b transport.Place) int { return b.Compare(a) }
 	}
-	if end != nil {
-		all.items = slices.DeleteFunc(all.items, func(c transport.ConceptItem) bool { return m.compare(m.place(&c), *end) > 0 })
+	return &merge{q: q, limit: q.Limit, compare: compare, items: []transport.ConceptItem{}, place: func(c *transport.ConceptItem) transport.Place {
+		return transport.Place{Created: transport.Micros(c.Created), ID: c.ConceptID}
+	}}
+}
+
+func scanMerge(q *transport.Scan) *merge {
+	return &merge{q: q, limit: q.Limit, compare: transport.Place.Compare, items: []transport.ConceptItem{}, place: func(c *transport.ConceptItem) transport.Place {
+		return transport.Place{ID: c.ConceptID}
+	}}
+}
+
+// add takes a shard's page. What lies behind the end of an unfinished one is left to the next page, since that shard may have
+// something before it; so is what a whole page has no room for.
+func (m *merge) add(items []transport.ConceptItem, cursor string) error {
+	place, err := transport.PlaceOf(m.q, cursor)
+	if err != nil {
+		return err
 	}
-	slices.SortFunc(all.items, func(a, b transport.ConceptItem) int { return m.compare(m.place(&a), m.place(&b)) })
-	if n := m.fitting(all.items); n < len(all.items) {
-		all.items = all.items[:n]
-		last := m.place(&all.items[n-1])
-		end = &last
+	if place != nil && (m.end == nil || m.compare(*place, *m.end) < 0) {
+		m.end = place
 	}
-	if end != nil {
-		all.cursor = transport.EncodeCursor(m.q, *end)
+	m.items = append(m.items, items...)
+	if m.end != nil {
+		m.items = slices.DeleteFunc(m.items, func(c transport.ConceptItem) bool { return m.compare(m.place(&c), *m.end) > 0 })
 	}
-	return all, nil
+	slices.SortFunc(m.items, func(a, b transport.ConceptItem) int { return m.compare(m.place(&a), m.place(&b)) })
+	if n := m.fitting(m.items); n < len(m.items) {
+		clear(m.items[n:]) // or their contents stay in memory
+		m.items = m.items[:n]
+		last := m.place(&m.items[n-1])
+		m.end = &last
+	}
+	return nil
+}
+
+// cursor is where the next page begins; "" is the end.
+func (m *merge) cursor() string {
+	if m.end == nil {
+		return ""
+	}
+	return transport.EncodeCursor(m.q, *m.end)
 }
 
 // fitting is how many items the page has, by the limits of a shard's page.

@@ -13,8 +13,14 @@ import (
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
+// onePage is a shard's page, or the merged one.
+type onePage struct {
+	items  []transport.ConceptItem
+	cursor string
+}
+
 // pageOf is a shard's page of what it has, in the query's order; looks bounds how many items it looks at.
-func pageOf(items []transport.ConceptItem, q *transport.QueryByMetadata, looks int) part {
+func pageOf(items []transport.ConceptItem, q *transport.QueryByMetadata, looks int) onePage {
 	compare := func(a, b transport.ConceptItem) int {
 		c := cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.ConceptID, b.ConceptID))
 		if q.Order == "desc" {
@@ -28,7 +34,7 @@ func pageOf(items []transport.ConceptItem, q *transport.QueryByMetadata, looks i
 	if err != nil {
 		panic(err)
 	}
-	p := part{}
+	p := onePage{}
 	looked := 0
 	for i, item := range items {
 		if after != nil && compare(item, transport.ConceptItem{Created: transport.Seconds(after.Created), ConceptID: after.ID}) <= 0 {
@@ -64,25 +70,17 @@ func TestMergedPagesAreOneOrder(t *testing.T) {
 		whole := *q
 		whole.Limit = 1000
 		want = pageOf(want, &whole, 0).items
-		compare := transport.Place.Compare
-		if q.Descending() {
-			compare = func(a, b transport.Place) int { return b.Compare(a) }
-		}
-		m := merge{q: q, limit: q.Limit, compare: compare, place: func(c *transport.ConceptItem) transport.Place {
-			return transport.Place{Created: transport.Micros(c.Created), ID: c.ConceptID}
-		}}
 		var got []transport.ConceptItem
 		for pages := 0; ; pages++ {
-			var parts []part
-			for _, items := range shards {
-				parts = append(parts, pageOf(items, q, 3))
+			m := metadataMerge(q)
+			for _, s := range rapid.Permutation(shards).Draw(t, "order of answers") {
+				p := pageOf(s, q, 3)
+				if err := m.add(p.items, p.cursor); err != nil || len(m.items) > int(q.Limit) || pages > 100 {
+					t.Fatalf("page %d: %+v, %v", pages, m.items, err)
+				}
 			}
-			all, err := m.pages(parts)
-			if err != nil || len(all.items) > int(q.Limit) || pages > 100 {
-				t.Fatalf("page %d: %+v, %v", pages, all, err)
-			}
-			got = append(got, all.items...)
-			if q.Cursor = all.cursor; q.Cursor == "" {
+			got = append(got, m.items...)
+			if q.Cursor = m.cursor(); q.Cursor == "" {
 				break
 			}
 		}

@@ -24,6 +24,9 @@ const answerGrace = 250 * time.Millisecond
 // Below it a slow answer is waited for; a write's retry carries its request id and cannot apply twice.
 const attemptLimit = 5 * time.Second
 
+// manyReplicas is more than a shard has.
+const manyReplicas = 1 << 16
+
 // mapRefresh is how long a request waits for the newer map a node told it of, before it tries again all the same.
 const mapRefresh = time.Second
 
@@ -61,6 +64,7 @@ type shardCall struct {
 	backoff transport.Backoff
 	hint    event.NodeID // who leads, as a replica just said
 	turn    int          // rotates over the replicas while nobody is known to lead
+	away    int          // replicas in a row that could not be reached
 	unknown bool         // an attempt may have taken effect
 	epoch   event.Position
 }
@@ -71,37 +75,107 @@ func (s *shardCall) attempt(ctx context.Context) (*transport.RoutedOk, error) {
 		return nil, err
 	}
 	s.epoch = m.Epoch
-	addr, err := s.target(m)
+	shard, ok := m.ByID(s.shard)
+	if !ok {
+		return nil, &event.Error{Kind: event.KindNotFound, Message: fmt.Sprintf("there is no shard %s at epoch %d", s.shard, m.Epoch.Seq)}
+	}
+	if s.client.masters != nil && forwardable(s.req.Request) && s.away >= max(len(endpoints(shard, "")), 1) {
+		s.away = 0
+		if ok, err := s.forward(ctx); err == nil || !s.goesOn(err) {
+			return ok, err
+		}
+	}
+	addr, err := s.target(shard)
 	if err != nil {
 		return nil, err
 	}
-	deadline, _ := ctx.Deadline() // withDeadline has seen to it that there is one
-	limit := min(attemptLimit, time.Until(deadline))
+	q, limit := s.routed(ctx, attemptLimit)
 	ctx, cancel := context.WithTimeout(ctx, limit+answerGrace)
 	defer cancel()
-	reply, err := s.client.pool.Call(ctx, addr, &transport.Routed{ShardID: s.shard, Epoch: m.Epoch, RequestID: s.req.RequestID, Issued: s.req.Issued,
-		Consistency: s.req.Consistency, TimeoutMillis: uint32(max(limit.Milliseconds(), 1)), Request: transport.Any{Value: s.req.Request}})
+	reply, err := s.send(ctx, addr, q)
 	if err != nil {
 		return nil, err
 	}
+	return routedOk(addr, reply)
+}
+
+// routed is the request for one attempt of at most limit, and how long it may take: no longer than ctx.
+func (s *shardCall) routed(ctx context.Context, limit time.Duration) (*transport.Routed, time.Duration) {
+	deadline, _ := ctx.Deadline() // withDeadline has seen to it that there is one
+	limit = min(limit, time.Until(deadline))
+	return &transport.Routed{ShardID: s.shard, Epoch: s.epoch, RequestID: s.req.RequestID, Issued: s.req.Issued,
+		Consistency: s.req.Consistency, TimeoutMillis: uint32(max(limit.Milliseconds(), 1)), Request: transport.Any{Value: s.req.Request}}, limit
+}
+
+func routedOk(addr string, reply any) (*transport.RoutedOk, error) {
 	ok, isRouted := reply.(*transport.RoutedOk)
 	if !isRouted {
-		return nil, &event.Error{Kind: event.KindInternal, Message: fmt.Sprintf("node at %s answered Routed with %s", addr, transport.VariantName(reply))}
+		return nil, &event.Error{Kind: event.KindInternal, Message: fmt.Sprintf("%s answered Routed with %s", addr, transport.VariantName(reply))}
 	}
 	return ok, nil
 }
 
-// target is the address to try: the hinted or recorded leader, or the replicas in turn.
-func (s *shardCall) target(m *shardmap.Map) (string, error) {
-	shard, ok := m.ByID(s.shard)
-	if !ok {
-		return "", &event.Error{Kind: event.KindNotFound, Message: fmt.Sprintf("there is no shard %s at epoch %d", s.shard, m.Epoch.Seq)}
+// forward has any master send the request on, for a client that reaches none of the shard's replicas itself: they may be in another
+// network, or at addresses that its map does not have yet. The request keeps its id. It takes at most half of the time left, as
+// the replicas may come back.
+func (s *shardCall) forward(ctx context.Context) (*transport.RoutedOk, error) {
+	deadline, _ := ctx.Deadline()
+	q, limit := s.routed(ctx, min(attemptLimit, time.Until(deadline)/2))
+	ctx, cancel := context.WithTimeout(ctx, limit+answerGrace)
+	defer cancel()
+	reply, err := s.client.masters.Call(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return routedOk("a master", reply)
+}
+
+// goesOn tells whether a master that was to send the request on surely did nothing: it cannot be reached, reaches the shard no
+// better, or is of a version that does not do this.
+func (s *shardCall) goesOn(err error) bool {
+	switch wireError(err).Kind {
+	case event.KindUnavailable, event.KindUnsupported:
+		return true
+	case event.KindDeadline, event.KindUnknownOutcome:
+		return transport.ReadOnly(s.req.Request)
+	}
+	return false
+}
+
+// forwardable tells whether masters send a request on: what clients ask of a shard, and not what belongs to two-phase commit or to
+// nodes among themselves.
+func forwardable(req any) bool {
+	switch req.(type) {
+	case *transport.LearnConcept, *transport.LearnAssociation, *transport.DeleteConcept, *transport.DeleteAssociation, *transport.Write, *transport.Flush:
+		return true
+	case *transport.OpenCheckpoint, *transport.ReadCheckpoint, *transport.CloseCheckpoint, *transport.IsMember:
+		return false
+	}
+	return transport.ReadOnly(req)
+}
+
+// Forward answers a request that another client could not bring to its shard. Requests that no client sends are refused.
+func (c *Client) Forward(ctx context.Context, q *transport.Routed) (*transport.RoutedOk, error) {
+	if err := transport.Validate(q, 0); err != nil {
+		return nil, err
+	}
+	if !forwardable(q.Request.Value) {
+		return nil, &event.Error{Kind: event.KindUnsupported, Message: transport.VariantName(q.Request.Value) + " is not sent on by masters"}
+	}
+	return c.Shard(ctx, q.ShardID, ShardRequest{RequestID: q.RequestID, Issued: q.Issued, Consistency: q.Consistency, Request: q.Request.Value})
+}
+
+// target is the address to try: the hinted or recorded leader, or the replicas in turn; of a stale read one that has been quick.
+func (s *shardCall) target(shard *shardmap.Shard) (string, error) {
+	voters := endpoints(shard, "")
+	if s.req.Consistency == Stale && len(voters) > 0 {
+		return s.client.latencies.quicker(voters, s.client.random), nil
 	}
 	leader := shard.Leader
 	if s.hint != "" {
 		leader = s.hint
 	}
-	if s.turn == 0 && s.req.Consistency != Stale {
+	if s.turn == 0 {
 		if r, ok := shard.Replica(leader); ok && r.Endpoint != "" {
 			return r.Endpoint, nil
 		}
@@ -112,7 +186,7 @@ func (s *shardCall) target(m *shardmap.Map) (string, error) {
 			return r.Endpoint, nil
 		}
 	}
-	return "", &event.Error{Kind: event.KindUnavailable, Message: fmt.Sprintf("no node of %s has an address yet", s.shard)}
+	return "", &event.Error{Kind: event.KindUnavailable, Op: "find a replica", Message: fmt.Sprintf("no node of %s has an address yet", s.shard)}
 }
 
 // reaction is what to do about an error.
@@ -157,6 +231,9 @@ func (s *shardCall) next(ctx context.Context, err error) error {
 			return s.failed(e)
 		}
 		act = rotate
+		if e.Kind == event.KindDeadline {
+			s.away = manyReplicas // there is no time to ask all of them before a master is
+		}
 	}
 	if act == giveUp {
 		return e
@@ -167,6 +244,7 @@ func (s *shardCall) next(ctx context.Context, err error) error {
 	wait := time.Duration(e.RetryAfterMillis) * time.Millisecond
 	switch act {
 	case follow:
+		s.away = 0
 		known := s.hint
 		s.hint, s.turn = event.NodeID(event.ReplicaID(e.Leader).Owner()), s.turn+1 // a node's id, or a replica's
 		if s.hint != "" && s.hint != known {
@@ -175,6 +253,9 @@ func (s *shardCall) next(ctx context.Context, err error) error {
 		}
 	case rotate:
 		s.hint, s.turn = "", s.turn+1
+		if e.Kind == event.KindUnavailable {
+			s.away++
+		}
 	case refresh:
 		s.awaitMap(ctx, e.Epoch)
 	}

@@ -393,7 +393,7 @@ func TestPathErrors(t *testing.T) {
 	if e := pathError(errors.New("odd")); wireError(e).Kind != event.KindInternal {
 		t.Error(e)
 	}
-	if graphwalk.MaxDepth != transport.MaxPathDepth || graphwalk.MaxExpand != transport.MaxExpand {
-		t.Error("the limits of the walk are not the protocol's")
+	if graphwalk.MaxDepth != transport.MaxPathDepth {
+		t.Error("the limit of the walk is not the protocol's")
 	}
 }

@@ -19,17 +19,17 @@ func (c *Client) VectorSearch(ctx context.Context, q *transport.VectorSearch) ([
 }
 
 // vectorSearch asks every shard for its nearest and keeps the nearest of all.
-func (c *Client) vectorSearch(ctx context.Context, q *transport.VectorSearch) (any, error) {
-	parts, err := everywhere[transport.VectorSearchOk](ctx, c, q)
+func (r *reading) vectorSearch(ctx context.Context, q *transport.VectorSearch) (any, error) {
+	all := &transport.VectorSearchOk{Results: []transport.VectorResult{}}
+	err := everywhere(ctx, r, q, func(p *transport.VectorSearchOk) error {
+		all.Results = append(all.Results, p.Results...)
+		slices.SortFunc(all.Results, transport.VectorResult.Compare)
+		all.Results = all.Results[:min(len(all.Results), int(q.K))]
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	all := &transport.VectorSearchOk{Results: []transport.VectorResult{}}
-	for _, p := range parts {
-		all.Results = append(all.Results, p.Results...)
-	}
-	slices.SortFunc(all.Results, transport.VectorResult.Compare)
-	all.Results = all.Results[:min(len(all.Results), int(q.K))]
 	return all, nil
 }
 

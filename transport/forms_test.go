@@ -69,6 +69,8 @@ func TestFormsOfEveryRequest(t *testing.T) {
 		{&VectorSearch{[]float32{1, 0.5}, 3, 64, map[string]string{"k": "v"}, []string{"t"}, true}, &VectorSearch{QueryVector: []float32{1, 0.5}, K: 3, EFSearch: 64}, []sent{
 			{"query_vector", list(whole(1), double(0.5)), false}, {"k", double(3), false}, {"ef_search", double(64), false},
 			{"attributes", append(pack.AppendMapHeader(nil, 1), append(text("k"), text("v")...)...), true}, {"tags", texts("t"), true}, {"exact", pack.AppendBool(nil, true), true}}},
+		{&Query{Any{&GetStats{}}, true, "stale", 3}, &Query{Request: Any{&GetStats{}}}, []sent{{"request", text("GetStats"), false}, {"partial", pack.AppendBool(nil, true), true},
+			{"consistency", text("stale"), true}, {"timeout_millis", double(3), true}}},
 		{&Expand{[]string{"a"}, "in"}, nil, []sent{{"concept_ids", texts("a"), false}, {"direction", text("in"), false}}},
 		{&Classify{[]string{"a"}, filter}, &Classify{ConceptIDs: []string{"a"}}, []sent{{"concept_ids", texts("a"), false}, {"filter", filterSent, true}}},
 		{&Links{[]string{"a"}, "out", &three}, &Links{ConceptIDs: []string{"a"}, Direction: "out"}, []sent{{"concept_ids", texts("a"), false}, {"direction", text("out"), false},

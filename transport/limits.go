@@ -97,6 +97,8 @@ func validate(req any, dimension int) *event.Error {
 		return nil
 	case *Routed:
 		return validateRouted(m, dimension)
+	case *Query:
+		return validateQueryOf(m, dimension)
 	}
 	if e, ok := validateCheckpoint(req); ok {
 		return e

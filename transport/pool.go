@@ -110,6 +110,20 @@ func (p *Pool) Call(ctx context.Context, addr string, req any) (any, error) {
 	}
 }
 
+// CallApart is Call over a connection that carries nothing, a new one if need be, so that the reply does not wait behind those of
+// other calls; when there are as many as may be and none is free, over the one with the least in flight.
+func (p *Pool) CallApart(ctx context.Context, addr string, req any) (any, error) {
+	c, err := p.getApart(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := c.Call(ctx, req)
+	if err != nil && !c.alive() {
+		p.drop(addr, c)
+	}
+	return reply, err
+}
+
 // clock is the clock of the server at addr, which it tells when it is dialled.
 func (p *Pool) clock(ctx context.Context, addr string) (int64, error) {
 	c, err := p.get(ctx, addr)
@@ -148,24 +162,56 @@ func (p *Pool) get(ctx context.Context, addr string) (*Conn, error) {
 		p.mu.Unlock()
 		return nil, errPoolClosed(addr)
 	}
-	pr := p.peers[addr]
-	if pr == nil {
-		pr = &peer{}
-		p.peers[addr] = pr
-	}
+	pr := p.peerLocked(addr)
 	best := pr.leastBusy()
 	if best != nil && (best.inFlight() < p.cfg.CrowdedAt || len(pr.conns) >= p.cfg.MaxPerPeer) {
 		p.mu.Unlock()
 		return best, nil
 	}
-	d := pr.dialing
-	if d == nil {
-		d = p.startDialLocked(pr, addr)
-	}
+	d := p.dialingLocked(pr, addr)
 	p.mu.Unlock()
 	if best != nil { // crowded, but there: the new one serves the next calls
 		return best, nil
 	}
+	return d.wait(ctx, addr)
+}
+
+// getApart picks a connection without anything in flight, or dials one.
+func (p *Pool) getApart(ctx context.Context, addr string) (*Conn, error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, errPoolClosed(addr)
+	}
+	pr := p.peerLocked(addr)
+	best := pr.leastBusy()
+	if best != nil && (best.inFlight() == 0 || len(pr.conns) >= p.cfg.MaxPerPeer) {
+		p.mu.Unlock()
+		return best, nil
+	}
+	d := p.dialingLocked(pr, addr)
+	p.mu.Unlock()
+	return d.wait(ctx, addr)
+}
+
+func (p *Pool) peerLocked(addr string) *peer {
+	pr := p.peers[addr]
+	if pr == nil {
+		pr = &peer{}
+		p.peers[addr] = pr
+	}
+	return pr
+}
+
+func (p *Pool) dialingLocked(pr *peer, addr string) *dialing {
+	if pr.dialing == nil {
+		p.startDialLocked(pr, addr)
+	}
+	return pr.dialing
+}
+
+// wait waits for the attempt's end, or ctx's.
+func (d *dialing) wait(ctx context.Context, addr string) (*Conn, error) {
 	select {
 	case <-d.done:
 		return d.conn, d.err
@@ -187,7 +233,7 @@ func (pr *peer) leastBusy() *Conn {
 }
 
 // startDialLocked dials on a goroutine of the pool, not of a call: a call that gives up must not end it for the others.
-func (p *Pool) startDialLocked(pr *peer, addr string) *dialing {
+func (p *Pool) startDialLocked(pr *peer, addr string) {
 	d := &dialing{done: make(chan struct{})}
 	pr.dialing = d
 	p.wg.Add(1)
@@ -210,7 +256,6 @@ func (p *Pool) startDialLocked(pr *peer, addr string) *dialing {
 			pr.conns = append(pr.conns, d.conn)
 		}
 	}()
-	return d
 }
 
 // drop removes a broken connection.

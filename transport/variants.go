@@ -77,6 +77,7 @@ var variants = newVariantTable([]entry{
 	{Scan{}, storage | read}, {ScanOk{}, storage},
 	{ContentHash{}, storage | read}, {ContentHashOk{}, storage},
 	{VectorSearch{}, storage | read}, {VectorSearchOk{}, storage},
+	{Query{}, storage | read}, {QueryOk{}, storage},
 	{OpenCheckpoint{}, storage | again}, {OpenCheckpointOk{}, storage},
 	{ReadCheckpoint{}, storage | read}, {ReadCheckpointOk{}, storage},
 	{CloseCheckpoint{}, storage | again}, {CloseCheckpointOk{}, storage},

@@ -37,7 +37,8 @@ func TestUsageErrors(t *testing.T) {
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	for _, call := range []string{"nonsense", "get", "get a b", "status --nonsense", "status -o xml", "agents nonsense", "import", "import x --on-error maybe",
 		"put a", "put a b --attribute novalue", "--master nowhere status", "events list --type nonsense", "path a", "dev --replicas 2",
-		"search", "search --text a --vector-file b", "search --text a b", "search --text a --attr novalue", "search --vector-file args_test.go"} {
+		"search", "search --text a --vector-file b", "search --text a b", "search --text a --attr novalue", "search --vector-file args_test.go",
+		"query --consistency leader", "neighbors a --partial"} {
 		var out, errs bytes.Buffer
 		status := run(t.Context(), append([]string{"gridctl"}, strings.Fields(call)...), &out, &errs)
 		if text := errs.String(); status != exitUsage || strings.Count(text, "\n") != 1 || !strings.HasPrefix(text, "gridctl: ") {

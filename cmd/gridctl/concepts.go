@@ -194,13 +194,17 @@ type neighborJSON struct {
 func neighborsCommand(out *printer) *cli.Command {
 	return &cli.Command{
 		Name: "neighbors", Usage: "the associations of a concept, in the order they were committed", ArgsUsage: "ID",
-		Flags: []cli.Flag{
+		Flags: shardReadFlags(
 			&cli.StringFlag{Name: "direction", Value: "out", Usage: "out, in or both"},
 			&cli.StringFlag{Name: "type", Usage: "only this type, a name or a number"},
 			&cli.UintFlag{Name: "limit", Value: 100, Usage: "at most this many; 0 for all"},
-		},
+		),
 		Action: withStore(1, func(c *cli.Context, s *session, store *client.Client) error {
-			found, err := listNeighbors(c, s, store)
+			r, err := newShardReader(c, s, store)
+			if err != nil {
+				return err
+			}
+			found, err := listNeighbors(c, r)
 			if err != nil {
 				return err
 			}
@@ -215,21 +219,21 @@ func neighborsCommand(out *printer) *cli.Command {
 	}
 }
 
-func listNeighbors(c *cli.Context, s *session, store *client.Client) ([]neighborJSON, error) {
+func listNeighbors(c *cli.Context, r *shardReader) ([]neighborJSON, error) {
 	id, limit := c.Args().First(), c.Uint("limit")
 	req := &transport.Neighbors{ConceptID: id, Direction: c.String("direction")}
 	if name := c.String("type"); name != "" {
-		number, err := typeNumber(s, name)
+		number, err := typeNumber(r.s, name)
 		if err != nil {
 			return nil, err
 		}
 		req.Type = &number
 	}
-	names, err := typeNames(s)
+	names, err := typeNames(r.s)
 	if err != nil {
 		return nil, err
 	}
-	known, err := do[transport.QueryConceptOk](s.ctx, store, &transport.QueryConcept{ConceptID: id})
+	known, err := read[transport.QueryConceptOk](r, &transport.QueryConcept{ConceptID: id})
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +245,7 @@ func listNeighbors(c *cli.Context, s *session, store *client.Client) ([]neighbor
 		if limit > 0 {
 			req.Limit = uint32(min(limit-uint(len(found)), 1000))
 		}
-		page, err := do[transport.NeighborsOk](s.ctx, store, req)
+		page, err := read[transport.NeighborsOk](r, req)
 		if err != nil {
 			return nil, err
 		}
@@ -262,26 +266,40 @@ func listNeighbors(c *cli.Context, s *session, store *client.Client) ([]neighbor
 func pathCommand(out *printer) *cli.Command {
 	return &cli.Command{
 		Name: "path", Usage: "a shortest path from one concept to another along associations", ArgsUsage: "FROM TO",
-		Flags: []cli.Flag{&cli.UintFlag{Name: "max-depth", Value: defaultPathDepth, Usage: "at most this many associations, 1 to 20"}},
+		Flags: fanOutFlags(&cli.UintFlag{Name: "max-depth", Value: defaultPathDepth, Usage: "at most this many associations, 1 to 20"}),
 		Action: withStore(2, func(c *cli.Context, s *session, store *client.Client) error {
-			from, to := c.Args().Get(0), c.Args().Get(1)
-			for _, id := range []string{from, to} {
-				r, err := do[transport.QueryConceptOk](s.ctx, store, &transport.QueryConcept{ConceptID: id})
-				if err != nil {
-					return err
-				}
-				if !r.Found {
-					return notFound("concept %q does not exist", id)
-				}
-			}
-			r, err := do[transport.FindPathOk](s.ctx, store, &transport.FindPath{StartID: from, EndID: to, MaxDepth: uint32(c.Uint("max-depth"))})
+			r, err := newShardReader(c, s, store)
 			if err != nil {
 				return err
 			}
-			if !r.Found {
-				return notFound("no path from %q to %q within %d associations", from, to, c.Uint("max-depth"))
+			path, err := findPath(c, r)
+			r.note(out)
+			if err != nil {
+				return err
 			}
-			return out.show(map[string]any{"found": true, "path": r.Path}, func(w io.Writer) { fmt.Fprintln(w, strings.Join(r.Path, " -> ")) })
+			return out.show(r.with(map[string]any{"found": true, "path": path}), func(w io.Writer) { fmt.Fprintln(w, strings.Join(path, " -> ")) })
 		}),
 	}
+}
+
+// findPath finds the path between the two arguments; both must be there, also of a partial read.
+func findPath(c *cli.Context, r *shardReader) ([]string, error) {
+	from, to := c.Args().Get(0), c.Args().Get(1)
+	for _, id := range []string{from, to} {
+		concept, err := read[transport.QueryConceptOk](r, &transport.QueryConcept{ConceptID: id})
+		if err != nil {
+			return nil, err
+		}
+		if !concept.Found {
+			return nil, notFound("concept %q does not exist", id)
+		}
+	}
+	ok, err := read[transport.FindPathOk](r, &transport.FindPath{StartID: from, EndID: to, MaxDepth: uint32(c.Uint("max-depth"))})
+	if err != nil {
+		return nil, err
+	}
+	if !ok.Found {
+		return nil, notFound("no path from %q to %q within %d associations", from, to, c.Uint("max-depth"))
+	}
+	return ok.Path, nil
 }

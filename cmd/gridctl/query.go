@@ -22,20 +22,25 @@ type foundJSON struct {
 func queryCommand(out *printer) *cli.Command {
 	return &cli.Command{
 		Name: "query", Usage: "the concepts with all of the attributes and tags, in the order of their creation", ArgsUsage: " ",
-		Flags: []cli.Flag{
+		Flags: fanOutFlags(
 			&cli.StringSliceFlag{Name: "attribute", Aliases: []string{"attr", "a"}, Usage: "key=value; may be repeated"},
 			&cli.StringSliceFlag{Name: "tag", Usage: "may be repeated"},
 			&cli.TimestampFlag{Name: "from", Layout: time.RFC3339Nano, Usage: "created at or after, RFC 3339"},
 			&cli.TimestampFlag{Name: "to", Layout: time.RFC3339Nano, Usage: "created before, RFC 3339"},
 			&cli.StringFlag{Name: "order", Value: "asc", Usage: "asc or desc"},
 			&cli.UintFlag{Name: "limit", Value: 100, Usage: "at most this many; 0 for all"},
-		},
+		),
 		Action: withStore(0, func(c *cli.Context, s *session, store *client.Client) error {
-			found, err := query(c, s, store)
+			r, err := newShardReader(c, s, store)
 			if err != nil {
 				return err
 			}
-			return out.show(map[string]any{"concepts": found}, func(w io.Writer) { showFound(w, found) })
+			found, err := query(c, r)
+			if err != nil {
+				return err
+			}
+			r.note(out)
+			return out.show(r.with(map[string]any{"concepts": found}), func(w io.Writer) { showFound(w, found) })
 		}),
 	}
 }
@@ -49,7 +54,7 @@ func showFound(w io.Writer, found []foundJSON) {
 	rows(w, []any{"ID", "CREATED", "VERSION", "TAGS", "CONTENT"}, lines)
 }
 
-func query(c *cli.Context, s *session, store *client.Client) ([]foundJSON, error) {
+func query(c *cli.Context, r *shardReader) ([]foundJSON, error) {
 	attributes, err := attributesOf(c)
 	if err != nil {
 		return nil, err
@@ -62,7 +67,7 @@ func query(c *cli.Context, s *session, store *client.Client) ([]foundJSON, error
 		if limit > 0 {
 			req.Limit = uint32(min(limit-uint(len(found)), 1000))
 		}
-		page, err := do[transport.QueryByMetadataOk](s.ctx, store, req)
+		page, err := read[transport.QueryByMetadataOk](r, req)
 		if err != nil {
 			return nil, err
 		}

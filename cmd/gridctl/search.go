@@ -25,7 +25,7 @@ type nearJSON struct {
 func searchCommand(out *printer) *cli.Command {
 	return &cli.Command{
 		Name: "search", Usage: "the concepts whose vectors are nearest to a text's, or to a vector, by cosine", ArgsUsage: " ",
-		Flags: []cli.Flag{
+		Flags: fanOutFlags(
 			&cli.StringFlag{Name: "text", Usage: "search for what is like this text; the grid makes its vector"},
 			&cli.StringFlag{Name: "vector-file", Usage: "search for a vector, a JSON array of numbers; - is standard input"},
 			&cli.UintFlag{Name: "k", Value: 10, Usage: "how many, 1 to 1000"},
@@ -33,17 +33,22 @@ func searchCommand(out *printer) *cli.Command {
 			&cli.BoolFlag{Name: "exact", Usage: "compare with every vector"},
 			&cli.StringSliceFlag{Name: "attribute", Aliases: []string{"attr", "a"}, Usage: "only concepts with key=value; may be repeated"},
 			&cli.StringSliceFlag{Name: "tag", Usage: "only concepts with the tag; may be repeated"},
-		},
+		),
 		Action: func(c *cli.Context) error {
 			if c.IsSet("text") == c.IsSet("vector-file") {
 				return usagef("search: give --text or --vector-file")
 			}
 			return withStore(0, func(c *cli.Context, s *session, store *client.Client) error {
-				found, err := search(c, s, store)
+				r, err := newShardReader(c, s, store)
 				if err != nil {
 					return err
 				}
-				return out.show(map[string]any{"results": found}, func(w io.Writer) {
+				found, err := search(c, r)
+				if err != nil {
+					return err
+				}
+				r.note(out)
+				return out.show(r.with(map[string]any{"results": found}), func(w io.Writer) {
 					var lines [][]any
 					for _, f := range found {
 						lines = append(lines, []any{f.ID, fmt.Sprintf("%.4f", f.Score), f.Content})
@@ -55,36 +60,43 @@ func searchCommand(out *printer) *cli.Command {
 	}
 }
 
-func search(c *cli.Context, s *session, store *client.Client) ([]nearJSON, error) {
+func search(c *cli.Context, r *shardReader) ([]nearJSON, error) {
 	attributes, err := attributesOf(c)
 	if err != nil {
 		return nil, err
 	}
 	q := &transport.VectorSearch{K: uint32(min(c.Uint("k"), transport.MaxK+1)), EFSearch: uint32(min(c.Uint("ef"), transport.MaxEF+1)),
 		Exact: c.Bool("exact"), Attributes: attributes, Tags: c.StringSlice("tag")}
-	if q.QueryVector, err = queryVector(c, s, store); err != nil {
+	if q.QueryVector, err = queryVector(c, r.s, r.store); err != nil {
 		return nil, err
 	}
-	results, err := store.VectorSearch(s.ctx, q)
-	if err != nil || len(results) == 0 {
+	near, err := read[transport.VectorSearchOk](r, q)
+	if err != nil || len(near.Results) == 0 {
 		return []nearJSON{}, err
 	}
+	return contents(r, near.Results)
+}
+
+// contents reads what the concepts that were found say.
+func contents(r *shardReader, results []transport.VectorResult) ([]nearJSON, error) {
 	reads := make([]any, len(results))
-	for i, r := range results {
-		reads[i] = &transport.QueryConcept{ConceptID: r.ID}
+	for i, near := range results {
+		reads[i] = r.query(&transport.QueryConcept{ConceptID: near.ID})
 	}
-	concepts, err := store.Batch(s.ctx, reads...)
+	concepts, err := r.store.Batch(r.s.ctx, reads...)
 	if err != nil {
 		return nil, err
 	}
 	found := make([]nearJSON, len(results))
-	for i, r := range results {
-		found[i] = nearJSON{ID: r.ID, Score: r.Score}
-		switch concept := concepts[i].(type) {
-		case *transport.QueryConceptOk:
-			found[i].Content = concept.Content
+	for i, near := range results {
+		found[i] = nearJSON{ID: near.ID, Score: near.Score}
+		switch reply := concepts[i].(type) {
+		case *transport.QueryOk:
+			if concept, is := reply.Reply.Value.(*transport.QueryConceptOk); is {
+				found[i].Content = concept.Content
+			}
 		case error:
-			return nil, fmt.Errorf("read concept %q: %w", r.ID, concept)
+			return nil, fmt.Errorf("read concept %q: %w", near.ID, reply)
 		}
 	}
 	return found, nil

@@ -3,8 +3,8 @@
 //
 //	start -> out-neighbours, level by level ->  meet  <- in-neighbours, level by level <- end
 //
-// Invariants: the path is a shortest one, and the same for the same graph whoever answers first; at most MaxExpand ids go
-// into one question; at most MaxVisited concepts are remembered. It knows nothing of shards, networks or stores and imports
+// Invariants: the path is a shortest one, and the same for the same graph whoever answers first; a level is one
+// question, unless it has more than MaxAsk ids; at most MaxVisited concepts are remembered. It knows nothing of shards, networks or stores and imports
 // nothing of ours.
 package graphwalk
 
@@ -18,8 +18,9 @@ import (
 const (
 	// MaxDepth is the most edges a path may have: the wire protocol's limit.
 	MaxDepth = 20
-	// MaxExpand is how many ids go into one call of Expand: the wire protocol's limit.
-	MaxExpand = 10000
+	// MaxAsk is how many ids go into one call of Expand. A larger one would make an answer with their neighbours too large to
+	// hold, a smaller one makes round trips; whoever asks over a wire cuts it to what a message may have.
+	MaxAsk = 1 << 16
 	// MaxVisited is how many concepts one search may touch: about 40 MB. A search that needs more is refused, as it would
 	// crowd out everybody else's.
 	MaxVisited = 1 << 18
@@ -86,7 +87,7 @@ func newSide(id, direction string) *side {
 // complete levels, and no earlier pair of levels met, so that every meeting of this level is equally short.
 func (s *side) advance(ctx context.Context, expand Expand, far *side) (meet string, ok bool, err error) {
 	var next []string
-	for ids := range slices.Chunk(s.frontier, MaxExpand) {
+	for ids := range slices.Chunk(s.frontier, MaxAsk) {
 		neighbors, _, err := ask(ctx, expand, ids, s.direction)
 		if err != nil {
 			return "", false, err

@@ -122,6 +122,32 @@ func TestHubIsMetFromTheSmallSide(t *testing.T) {
 	}
 }
 
+// TestALevelIsOneQuestion: however many ids it has, up to MaxAsk; a larger one is cut.
+func TestALevelIsOneQuestion(t *testing.T) {
+	for _, tt := range []struct{ width, want int }{{40_000, 3}, {MaxAsk + 1, 4}} {
+		g := newGraph(2, nil)
+		hub, far := name(0), "far"
+		g.known[far] = true
+		for i := range tt.width {
+			n := fmt.Sprintf("n%d", i)
+			g.known[n], g.out[hub], g.in[n] = true, append(g.out[hub], n), []string{hub}
+		}
+		// The far side is as wide at once, so that the wide level has to be asked about.
+		for i := range tt.width + 1 {
+			g.in[far] = append(g.in[far], fmt.Sprintf("m%d", i))
+		}
+		last := fmt.Sprintf("n%d", tt.width-1)
+		g.out[last] = []string{"m0"}
+		path, found, err := ShortestPath(t.Context(), hub, far, MaxDepth, g.expand)
+		if err != nil || !found || !slices.Equal(path, []string{hub, last, "m0", far}) {
+			t.Fatalf("%v, %v, %v", path, found, err)
+		}
+		if g.asked != tt.want {
+			t.Errorf("%d questions for three levels, one of %d ids", g.asked, tt.width)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	g := newGraph(2, [][2]int{{0, 1}})
 	if _, _, err := ShortestPath(context.Background(), "a", "b", MaxDepth+1, g.expand); err == nil {

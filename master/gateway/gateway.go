@@ -1,6 +1,7 @@
 // Package gateway lets a plain Sutra client talk to the whole grid through one master, as if it were one storage node.
 //
-//	storage request -> client library with this master's own shard map -> shard leaders -> merged reply
+//	storage request ------> client library with this master's own shard map -> shard leaders -> merged reply
+//	Routed, of a client that reaches no replica -> the same, one shard
 //
 // Invariants: it holds no state and no retry policy of its own (that is the client library's), and every request ends
 // at a deadline. It imports client, fsm for the map and transport; never master.
@@ -36,16 +37,40 @@ func New(c Config) *Gateway {
 	return &Gateway{cfg: c}
 }
 
-// Handle answers one request of the storage protocol; it is a transport.Handler. Requests of other protocols are refused
-// with KindUnsupported.
+// Handle answers one request of the storage protocol; it is a transport.Handler. A Routed one is sent on to its shard, for a client
+// that cannot reach it. Requests of other protocols are refused with KindUnsupported.
 func (g *Gateway) Handle(ctx context.Context, _ *transport.Session, req any) (any, error) {
-	timeout := g.cfg.Timeout
-	if t, ok := req.(*transport.Txn); ok && t.TimeoutMillis > 0 {
-		timeout = min(time.Duration(t.TimeoutMillis)*time.Millisecond, maxTimeout)
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, g.timeout(req))
 	defer cancel()
+	if q, ok := req.(*transport.Routed); ok {
+		return result(g.cfg.Client.Forward(ctx, q))
+	}
 	return g.cfg.Client.Do(ctx, req)
+}
+
+// result keeps a nil reply from becoming a reply that is not nil.
+func result(ok *transport.RoutedOk, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return ok, nil
+}
+
+// timeout is what the request asks for, within maxTimeout.
+func (g *Gateway) timeout(req any) time.Duration {
+	var millis uint32
+	switch r := req.(type) {
+	case *transport.Txn:
+		millis = r.TimeoutMillis
+	case *transport.Query:
+		millis = r.TimeoutMillis
+	case *transport.Routed:
+		millis = r.TimeoutMillis
+	}
+	if millis == 0 {
+		return g.cfg.Timeout
+	}
+	return min(time.Duration(millis)*time.Millisecond, maxTimeout)
 }
 
 // LocalMap is a client's map source that reads this master's applied state: no watch, no copy. changed is closed when a

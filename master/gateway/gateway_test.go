@@ -120,6 +120,28 @@ func TestWritesAreRoutedByThisMastersMap(t *testing.T) {
 	})
 }
 
+// TestRoutedIsSentOn: as it came, id and all; what no client sends is refused.
+func TestRoutedIsSentOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGrid(t)
+		g.form()
+		q := &transport.Routed{ShardID: "shard-0", RequestID: event.RequestID{7}, Issued: 5, Request: transport.Any{Value: &transport.LearnConcept{ConceptID: "a", Content: "c"}}}
+		reply, err := g.gateway.Handle(t.Context(), nil, q)
+		if ok, is := reply.(*transport.RoutedOk); err != nil || !is || ok.Reply.Value.(*transport.LearnConceptOk).Sequence != 42 {
+			t.Errorf("answered %#v, %v", reply, err)
+		}
+		if r := <-g.routed; r.RequestID != q.RequestID || r.Issued != 5 || r.Request.Value.(*transport.LearnConcept).ConceptID != "a" {
+			t.Errorf("sent on %+v", r)
+		}
+		for _, req := range []any{&transport.Prepare{Ops: []transport.Op{{Kind: transport.OpLearnConcept, ID: "a"}}}, &transport.Finish{}, &transport.CloseCheckpoint{ShardID: "shard-0"}} {
+			_, err := g.gateway.Handle(t.Context(), nil, &transport.Routed{ShardID: "shard-0", Request: transport.Any{Value: req}})
+			if !errors.Is(err, &event.Error{Kind: event.KindUnsupported}) || len(g.routed) != 0 {
+				t.Errorf("%T: %v", req, err)
+			}
+		}
+	})
+}
+
 func TestEveryRequestHasADeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGrid(t) // and no map
@@ -133,6 +155,7 @@ func TestEveryRequestHasADeadline(t *testing.T) {
 			want time.Duration
 		}{
 			{&transport.QueryConcept{ConceptID: "a"}, client.DefaultDeadline},
+			{&transport.Query{Request: transport.Any{Value: &transport.GetStats{}}, TimeoutMillis: 1500}, 1500 * time.Millisecond},
 			{&transport.Txn{Ops: ops}, client.DefaultDeadline},
 			{&transport.Txn{Ops: ops, TimeoutMillis: 2500}, 2500 * time.Millisecond},
 			{&transport.Txn{Ops: ops, TimeoutMillis: 1 << 31}, time.Minute},
