@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/storagenode/embed"
 	"github.com/sutra-grid/sutra-grid/storagenode/engine"
@@ -49,6 +50,7 @@ type Config struct {
 
 	// Machine stands between the logs and the state machines, for simulations of a broken one; nil: nothing does.
 	Machine func(event.ShardID, raftgroup.FSM) raftgroup.FSM
+	Point   func(fault.Label) // called before and after each step of a transaction, by its handler; nil: fault.Point
 
 	Log *slog.Logger
 }
@@ -141,6 +143,14 @@ func (c *Config) machine(shard event.ShardID, real raftgroup.FSM) raftgroup.FSM 
 		return real
 	}
 	return c.Machine(shard, real)
+}
+
+// point is what is called at the labelled steps of a transaction.
+func (c *Config) point() func(fault.Label) {
+	if c.Point == nil {
+		return fault.Point
+	}
+	return c.Point
 }
 
 // nodeID is the node's own name.

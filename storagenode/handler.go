@@ -61,7 +61,7 @@ func (n *Node) checkPlain(req any) error {
 		*transport.FindPathSemantic, *transport.FindTemporalChain, *transport.FindCausalChain, *transport.FindContradictions,
 		*transport.QueryBySemantic, *transport.Classify, *transport.Links, *transport.Survey:
 		return transport.Validate(req, int(n.cfg.Dimension))
-	case *transport.Prepare, *transport.Finish, *transport.Write:
+	case *transport.Prepare, *transport.Finish, *transport.Write, *transport.TxnResults:
 		return &event.Error{Kind: event.KindInvalid, Message: transport.VariantName(req) + " names no shard: send it inside Routed"}
 	}
 	return unsupported(req)

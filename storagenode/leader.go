@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/storagenode/engine"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -135,10 +136,12 @@ func (r *replica) resolve(ctx context.Context, p engine.Prepared) error {
 	ask, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	question := &transport.TxnOutcome{TxnID: p.TxnID, Attempt: p.Attempt, Begin: p.Begin, Shards: p.Participants}
+	r.tuning.point(fault.ShardInquiryBefore)
 	outcome, err := transport.As[transport.TxnOutcomeOk](r.masters.Call(ask, question))
 	if err != nil {
 		return fmt.Errorf("ask the masters for its outcome: %w", err)
 	}
+	r.tuning.point(fault.ShardInquiryAfter)
 	r.log.Info("settled by inquiry", "txn", p.TxnID.String(), "attempt", p.Attempt, "committed", outcome.Committed)
 	_, err = r.finish(ctx, &transport.Finish{
 		TxnID: p.TxnID, Attempt: p.Attempt, Begin: p.Begin, Commit: outcome.Committed, Horizon: outcome.Horizon,

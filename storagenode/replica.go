@@ -11,6 +11,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/storagenode/engine"
 	"github.com/sutra-grid/sutra-grid/storagenode/nearest"
@@ -48,6 +49,7 @@ type replica struct {
 type tuning struct {
 	prepareWait  time.Duration
 	inDoubtAfter time.Duration
+	point        func(fault.Label) // called before and after each step of a transaction
 }
 
 // caller asks the masters; transport.Masters is it, with all of its retry policy.
@@ -104,7 +106,7 @@ func (n *Node) openReplica(e manifestEntry) (*replica, error) {
 	r := &replica{
 		readings: n.readings.of(e.ShardID),
 		shard:    e.ShardID, id: e.ReplicaID, changed: newSignal(), opened: make(chan struct{}), masters: n.callMasters(), maps: n.maps,
-		tuning:   tuning{prepareWait: n.cfg.PrepareWait, inDoubtAfter: n.cfg.InDoubtAfter},
+		tuning:   tuning{prepareWait: n.cfg.PrepareWait, inDoubtAfter: n.cfg.InDoubtAfter, point: n.cfg.point()},
 		log:      n.log.With("shard", string(e.ShardID)),
 		patience: patience{least: n.cfg.SpreadAfter}, turn: n.replicas.handing, closing: n.loops.Done(),
 	}

@@ -62,7 +62,7 @@ func written(req any, a engine.Answer) outcome {
 	case *transport.DeleteAssociation:
 		return outcome{&transport.DeleteAssociationOk{Deleted: !a.Nothing, Sequence: a.Seq}, a.Seq}
 	}
-	return outcome{&transport.WriteOk{Sequence: a.Seq}, a.Seq}
+	return outcome{&transport.WriteOk{Sequence: a.Seq, Results: a.Results, ResultsOmitted: a.ResultsOmitted}, a.Seq}
 }
 
 // idsOf lists the ids whose shard must be this one.
@@ -102,6 +102,10 @@ func (n *Node) answer(ctx context.Context, r *replica, c call) (outcome, error) 
 	case *transport.Finish:
 		a, err := r.finish(ctx, q)
 		return outcome{&transport.FinishOk{}, a.Seq}, err
+	case *transport.TxnResults:
+		var kept *transport.TxnResultsOk
+		index, err := r.rows(ctx, false, nil, func() (err error) { kept, err = r.engine.Results(q); return err })
+		return outcome{kept, index}, err
 	case *transport.Flush:
 		index, err := r.rows(ctx, c.stale, nil, r.engine.Flush)
 		return outcome{&transport.FlushOk{}, index}, err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/storagenode/lock"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -291,11 +292,11 @@ type blind struct {
 	looks atomic.Int32
 }
 
-func (b *blind) Holder(id string) (lock.Holder, bool) {
+func (b *blind) Conflict(row lock.Row, self event.TxnID) (lock.Holder, bool) {
 	if b.looks.Add(-1) >= 0 {
 		return lock.Holder{}, false
 	}
-	return b.rowLocks.Holder(id)
+	return b.rowLocks.Conflict(row, self)
 }
 
 func TestAWriteThatApplyRefusesForALockIsProposedAgain(t *testing.T) {
@@ -369,5 +370,60 @@ func TestAReadOfSeveralRowsIsRepeatedWhenATransactionComesBetween(t *testing.T) 
 				t.Errorf("looked %d times, want %d (%v)", looks, c.looks, err)
 			}
 		})
+	}
+}
+
+// TestOpsOverTheWire: what a transaction answers, from its votes, from its repetition and from a write of one shard.
+func TestOpsOverTheWire(t *testing.T) {
+	var mu sync.Mutex
+	var passed []fault.Label
+	c := newCluster(t, 1, 1, func(cfg *Config) {
+		cfg.InDoubtAfter = never
+		cfg.Point = func(l fault.Label) {
+			mu.Lock()
+			defer mu.Unlock()
+			passed = append(passed, l)
+		}
+	})
+	w := ask("shard-0", &transport.Write{Ops: []transport.Op{conceptOp("a"), {Kind: transport.OpAdd, ID: "a", Key: "n", Number: 5}}})
+	w.RequestID, w.Issued = event.RequestID{9}, time.Now().UnixMicro()
+	for range 2 {
+		if ok := must[transport.WriteOk](t)(c.route(w)); len(ok.Results) != 2 || ok.Results[1].Value != 5 || ok.ResultsOmitted {
+			t.Fatalf("%+v, want the sum, the second time too", ok)
+		}
+	}
+	p := prepareOf(1, 1)
+	p.Ops = []transport.Op{{Kind: transport.OpRead, ID: "a"}, {Kind: transport.OpAdd, ID: "b", Key: "n", Number: 1}}
+	if v := c.prepare(p); v.Vote || v.OpIndex != 1 || v.Reason.Kind != event.KindPrecondition {
+		t.Fatalf("%+v, want a no for op 1", v)
+	}
+	p.Attempt, p.Ops = 2, []transport.Op{{Kind: transport.OpRead, ID: "a"}, conceptOp("b"), {Kind: transport.OpAdd, ID: "b", Key: "n", Number: 1}}
+	v := c.prepare(p)
+	if !v.Vote || len(v.Results) != 3 || v.Results[0].Attributes["n"] != "5" || v.Results[2].Value != 1 {
+		t.Fatalf("vote %+v", v)
+	}
+	// a is shared: it can be read, not written.
+	if got := must[transport.QueryConceptOk](t)(c.route(ask("shard-0", &transport.QueryConcept{ConceptID: "a"}))); !got.Found {
+		t.Error("a row that is shared was not read")
+	}
+	shut := write("shard-0", concept("a"))
+	shut.TimeoutMillis = 20
+	wantKind(t, second(c.route(shut)), event.KindLocked)
+	results := func() *transport.TxnResultsOk {
+		t.Helper()
+		return must[transport.TxnResultsOk](t)(c.route(ask("shard-0", &transport.TxnResults{TxnID: p.TxnID, Attempt: p.Attempt})))
+	}
+	if got := results(); !got.Omitted {
+		t.Errorf("%+v before the commit", got)
+	}
+	c.finish(finishOf(p, true))
+	if got := results(); got.Omitted || len(got.Results) != 3 || got.Results[0].Attributes["n"] != "5" || got.Results[2].Value != 1 {
+		t.Errorf("%+v, want what the votes answered", got)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	want := []fault.Label{fault.ShardPrepareBefore, fault.ShardPrepareAfter, fault.ShardPrepareBefore, fault.ShardPrepareAfter, fault.ShardFinishBefore, fault.ShardFinishAfter}
+	if !slices.Equal(passed, want) {
+		t.Errorf("passed %v, want %v", passed, want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -13,17 +14,17 @@ import (
 
 // rowLocks is what the queue asks of the replicated lock table.
 type rowLocks interface {
-	// Holder is the prepared transaction that has id locked.
-	Holder(id string) (lock.Holder, bool)
-	// LockReleased is closed at the next release of any lock; take it before looking at Holder.
+	// Conflict is the oldest prepared transaction other than self that keeps row from being held.
+	Conflict(row lock.Row, self event.TxnID) (lock.Holder, bool)
+	// LockReleased is closed at the next release of any lock; take it before looking at Conflict.
 	LockReleased() <-chan struct{}
 }
 
 // waitQueue is where requests of a shard's leader wait for rows before they are proposed (safety S8): in arrival order
 // row by row, in memory only. It grants nothing; Apply alone does, so a queue that is wrong costs time and never safety.
 //
-// A request stands in the line of each of its rows at once and enters when it is first in all of them and none is locked
-// by another transaction. Lines are ordered by ticket, so the oldest request is first everywhere and there is no deadlock
+// A request stands in the line of each of its rows at once and enters when nobody before it in any of them is in its way, and no
+// other transaction's lock is: those that share a row are in nobody's way but a writer's. Lines are ordered by ticket, so the oldest request is first everywhere and there is no deadlock
 // among those that wait.
 type waitQueue struct {
 	locks rowLocks
@@ -37,7 +38,7 @@ type waitQueue struct {
 // place is one request's position, kept from its arrival to its answer.
 type place struct {
 	ticket uint64
-	rows   []string    // distinct
+	rows   []lock.Row  // of distinct ids, sorted by id
 	txn    lock.Holder // who asks, for a prepare; zero: a request that holds no locks and never dies
 	moved  chan struct{}
 	queued bool // guarded by waitQueue.mu
@@ -56,7 +57,7 @@ func newWaitQueue(locks rowLocks) *waitQueue {
 }
 
 // arrive takes a ticket for distinct rows. A zero txn is for requests that hold no locks elsewhere.
-func (q *waitQueue) arrive(rows []string, txn lock.Holder) *place {
+func (q *waitQueue) arrive(rows []lock.Row, txn lock.Holder) *place {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.next++
@@ -115,20 +116,23 @@ func (q *waitQueue) line(p *place) {
 	p.queued = true
 	q.inLine++
 	for _, row := range p.rows {
-		l := q.lines[row]
+		l := q.lines[row.ID]
 		i, _ := slices.BinarySearchFunc(l, p, func(a, b *place) int { return cmp.Compare(a.ticket, b.ticket) })
-		q.lines[row] = slices.Insert(l, i, p)
+		q.lines[row.ID] = slices.Insert(l, i, p)
 	}
 }
 
 // blocker is what keeps p from one row: those before it in line, then the lock's holder.
-func (q *waitQueue) blocker(row string, p *place) *blocked {
+func (q *waitQueue) blocker(row lock.Row, p *place) *blocked {
 	var b *blocked
-	for _, other := range q.lines[row] {
+	for _, other := range q.lines[row.ID] {
 		if other == p {
 			break
 		}
-		b = &blocked{row: row, dies: p.dies(other.txn)}
+		if !row.Conflicts(other.row(row.ID)) {
+			continue
+		}
+		b = &blocked{row: row.ID, dies: p.dies(other.txn)}
 		if b.dies {
 			return b
 		}
@@ -136,11 +140,17 @@ func (q *waitQueue) blocker(row string, p *place) *blocked {
 	if b != nil {
 		return b
 	}
-	holder, ok := q.locks.Holder(row)
-	if !ok || holder.Txn == p.txn.Txn { // another attempt of itself: Apply answers
+	holder, ok := q.locks.Conflict(row, p.txn.Txn) // another attempt of itself is none: Apply answers
+	if !ok {
 		return nil
 	}
-	return &blocked{row: row, holder: holder.Txn, first: true, dies: p.dies(holder)}
+	return &blocked{row: row.ID, holder: holder.Txn, first: true, dies: p.dies(holder)}
+}
+
+// row is how p wants one of its rows.
+func (p *place) row(id string) lock.Row {
+	i, _ := slices.BinarySearchFunc(p.rows, id, func(r lock.Row, id string) int { return strings.Compare(r.ID, id) })
+	return p.rows[i]
 }
 
 // dies tells whether p must not wait for other: both hold locks elsewhere and p is younger.
@@ -158,13 +168,24 @@ func (q *waitQueue) leave(p *place) {
 	p.queued = false
 	q.inLine--
 	for _, row := range p.rows {
-		l := slices.DeleteFunc(q.lines[row], func(other *place) bool { return other == p })
+		l := slices.DeleteFunc(q.lines[row.ID], func(other *place) bool { return other == p })
 		if len(l) == 0 {
-			delete(q.lines, row)
+			delete(q.lines, row.ID)
 			continue
 		}
-		q.lines[row] = l
-		l[0].wake()
+		q.lines[row.ID] = l
+		wakeFirst(row.ID, l)
+	}
+}
+
+// wakeFirst wakes those that nobody in line is in the way of: the first, and, if it shares the row, those that share it with it.
+func wakeFirst(id string, line []*place) {
+	for i, p := range line {
+		if exclusive := p.row(id).Mode == lock.Exclusive; exclusive && i > 0 {
+			return
+		} else if p.wake(); exclusive {
+			return
+		}
 	}
 }
 

@@ -20,18 +20,19 @@ import (
 type table struct {
 	mu       sync.Mutex
 	holders  map[string]lock.Holder
+	shared   map[string]bool
 	released chan struct{}
 }
 
 func newTable() *table {
-	return &table{holders: map[string]lock.Holder{}, released: make(chan struct{})}
+	return &table{holders: map[string]lock.Holder{}, shared: map[string]bool{}, released: make(chan struct{})}
 }
 
-func (t *table) Holder(id string) (lock.Holder, bool) {
+func (t *table) Conflict(row lock.Row, self event.TxnID) (lock.Holder, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	h, ok := t.holders[id]
-	return h, ok
+	h, ok := t.holders[row.ID]
+	return h, ok && h.Txn != self && (row.Mode == lock.Exclusive || !t.shared[row.ID])
 }
 
 func (t *table) LockReleased() <-chan struct{} {
@@ -60,6 +61,16 @@ func (t *table) release(rows ...string) {
 
 func txn(n byte, start int64) lock.Holder {
 	return lock.Holder{Txn: event.TxnID{15: n}, Start: start}
+}
+
+func exclusive(ids ...string) []lock.Row { return rowsIn(lock.Exclusive, ids) }
+func shared(ids ...string) []lock.Row    { return rowsIn(lock.Shared, ids) }
+
+func rowsIn(mode lock.Mode, ids []string) (rows []lock.Row) {
+	for _, id := range ids {
+		rows = append(rows, lock.Row{ID: id, Mode: mode})
+	}
+	return lock.Merge(rows)
 }
 
 var plainRequest = lock.Holder{}
@@ -100,13 +111,13 @@ func TestQueueKeepsArrivalOrder(t *testing.T) {
 		q := newWaitQueue(locks)
 		ctx := t.Context()
 		locks.hold(txn(9, 1), "a")
-		first := q.arrive([]string{"a", "b"}, plainRequest)
+		first := q.arrive(exclusive("a", "b"), plainRequest)
 		firstEnd := enter(ctx, q, first)
 		waits(t, firstEnd, "first, on a held row")
-		second := q.arrive([]string{"b"}, plainRequest)
+		second := q.arrive(exclusive("b"), plainRequest)
 		secondEnd := enter(ctx, q, second)
 		waits(t, secondEnd, "second, on a free row behind the first")
-		other := q.arrive([]string{"c"}, plainRequest)
+		other := q.arrive(exclusive("c"), plainRequest)
 		enters(t, enter(ctx, q, other), "another row")
 		locks.release("a")
 		enters(t, firstEnd, "first, after the release")
@@ -125,8 +136,8 @@ func TestQueueKeepsThePlaceOfARefusedRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := newTable()
 		q := newWaitQueue(locks)
-		refused := q.arrive([]string{"a"}, plainRequest)
-		later := q.arrive([]string{"a"}, plainRequest)
+		refused := q.arrive(exclusive("a"), plainRequest)
+		later := q.arrive(exclusive("a"), plainRequest)
 		enters(t, enter(t.Context(), q, refused), "the first")
 		q.leave(refused)           // proposed …
 		locks.hold(txn(9, 1), "a") // … and refused: a prepare came first
@@ -161,7 +172,7 @@ func TestWaitDie(t *testing.T) {
 				locks.hold(c.holder, "a")
 				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 				defer cancel()
-				p := q.arrive([]string{"a"}, c.comes)
+				p := q.arrive(exclusive("a"), c.comes)
 				defer q.leave(p)
 				begin := time.Now()
 				err := q.wait(ctx, p)
@@ -182,11 +193,11 @@ func TestWaitDieInLine(t *testing.T) {
 		locks := newTable()
 		q := newWaitQueue(locks)
 		locks.hold(txn(9, 900), "a")
-		older := q.arrive([]string{"a", "b"}, txn(1, 100))
+		older := q.arrive(exclusive("a", "b"), txn(1, 100))
 		olderEnd := enter(t.Context(), q, older)
 		waits(t, olderEnd, "the older one")
 		// b is free, but an older prepare stands in its line: to wait for it would be the wrong way round.
-		younger := q.arrive([]string{"b"}, txn(2, 200))
+		younger := q.arrive(exclusive("b"), txn(2, 200))
 		if err := q.wait(t.Context(), younger); err == nil {
 			t.Error("a younger prepare entered before an older one")
 		}
@@ -201,7 +212,7 @@ func TestAnotherAttemptOfTheSameTransactionDoesNotWait(t *testing.T) {
 		locks := newTable()
 		q := newWaitQueue(locks)
 		locks.hold(txn(1, 100), "a")
-		enters(t, enter(t.Context(), q, q.arrive([]string{"a"}, txn(1, 100))), "the same transaction")
+		enters(t, enter(t.Context(), q, q.arrive(exclusive("a"), txn(1, 100))), "the same transaction")
 	})
 }
 
@@ -221,7 +232,7 @@ func TestQueueDrains(t *testing.T) {
 			entered := map[string][]int{}
 			var all sync.WaitGroup
 			for i := range rows {
-				p := q.arrive(rows[i], plainRequest)
+				p := q.arrive(exclusive(rows[i]...), plainRequest)
 				all.Go(func() {
 					if err := q.wait(t.Context(), p); err != nil {
 						t.Error(err)
@@ -242,6 +253,145 @@ func TestQueueDrains(t *testing.T) {
 				if !slices.IsSorted(order) {
 					t.Errorf("row %s was entered in the order %v", row, order)
 				}
+			}
+			if q.waiting() != 0 || len(q.lines) != 0 {
+				t.Errorf("%d requests and %d lines are left over", q.waiting(), len(q.lines))
+			}
+		})
+	})
+}
+
+func TestSharedRowsInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := newTable()
+		q := newWaitQueue(locks)
+		ctx := t.Context()
+		locks.hold(txn(9, 1), "a")
+		locks.shared["a"] = true
+		reader := q.arrive(shared("a"), plainRequest)
+		enters(t, enter(ctx, q, reader), "a reader of a row that is shared")
+		other := q.arrive(shared("a"), plainRequest)
+		enters(t, enter(ctx, q, other), "a reader behind a reader")
+		writer := q.arrive(exclusive("a"), plainRequest)
+		writerEnd := enter(ctx, q, writer)
+		waits(t, writerEnd, "a writer of a row that is shared")
+		var late []*place
+		var lateEnds []<-chan error
+		for range 3 {
+			p := q.arrive(shared("a"), plainRequest)
+			late, lateEnds = append(late, p), append(lateEnds, enter(ctx, q, p))
+			waits(t, lateEnds[len(lateEnds)-1], "a reader behind a writer")
+		}
+		q.leave(other)
+		q.leave(reader)
+		waits(t, writerEnd, "the writer, while the row is held")
+		locks.release("a")
+		enters(t, writerEnd, "the writer, when nobody shares the row")
+		q.leave(writer)
+		for i, end := range lateEnds {
+			enters(t, end, "a reader, when the writer left")
+			q.leave(late[i])
+		}
+		if q.waiting() != 0 || len(q.lines) != 0 {
+			t.Errorf("%d requests and %d lines are left over", q.waiting(), len(q.lines))
+		}
+	})
+}
+
+// TestSharedRowsDoNotDie: wait-die is between those that are in each other's way.
+func TestSharedRowsDoNotDie(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := newTable()
+		q := newWaitQueue(locks)
+		locks.hold(txn(9, 1), "a")
+		locks.shared["a"] = true
+		older := q.arrive(shared("a"), txn(1, 100))
+		enters(t, enter(t.Context(), q, older), "an older reader")
+		younger := q.arrive(shared("a"), txn(2, 200))
+		enters(t, enter(t.Context(), q, younger), "a younger reader")
+		writer := q.arrive(exclusive("a"), txn(3, 300))
+		if err := q.wait(t.Context(), writer); err == nil {
+			t.Error("a young writer waited for older readers")
+		}
+		for _, p := range []*place{older, younger, writer} {
+			q.leave(p)
+		}
+	})
+}
+
+// mayEnter tells by looking at everybody who may enter.
+func mayEnter(p *place, before []*place, locks *table) bool {
+	for _, row := range p.rows {
+		if _, held := locks.Conflict(row, p.txn.Txn); held {
+			return false
+		}
+		for _, other := range before {
+			for _, theirs := range other.rows {
+				if theirs.ID == row.ID && (theirs.Mode == lock.Exclusive || row.Mode == lock.Exclusive) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// TestQueueIsItsModel: after every step exactly those have entered that the naive look allows, and nobody sleeps who may.
+func TestQueueIsItsModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		type step struct {
+			rows  []lock.Row
+			leave int
+			free  bool
+		}
+		steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
+			row := rapid.Custom(func(t *rapid.T) lock.Row {
+				return lock.Row{ID: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "id"), Mode: lock.Mode(rapid.IntRange(0, 1).Draw(t, "mode"))}
+			})
+			return step{lock.Merge(rapid.SliceOfN(row, 1, 3).Draw(t, "rows")), rapid.IntRange(0, 5).Draw(t, "leave"), rapid.IntRange(0, 3).Draw(t, "free") == 0}
+		}), 1, 14).Draw(rt, "steps")
+		synctest.Test(t, func(t *testing.T) {
+			locks := newTable()
+			q := newWaitQueue(locks)
+			locks.hold(txn(9, 1), "a")
+			locks.shared["a"] = true
+			locks.hold(txn(8, 1), "b")
+			ctx, cancel := context.WithCancel(t.Context())
+			var present []*place
+			in := map[*place]<-chan error{}
+			entered := map[*place]bool{}
+			for _, s := range steps {
+				p := q.arrive(s.rows, plainRequest)
+				present, in[p] = append(present, p), enter(ctx, q, p)
+				synctest.Wait()
+				if s.free {
+					locks.release("a", "b")
+				}
+				if s.leave < len(present) && entered[present[s.leave]] {
+					q.leave(present[s.leave])
+					present = slices.Delete(present, s.leave, s.leave+1)
+				}
+				synctest.Wait()
+				for i, p := range present {
+					select {
+					case err := <-in[p]:
+						if err != nil {
+							t.Fatal(err)
+						}
+						entered[p] = true
+					default:
+					}
+					if want := mayEnter(p, present[:i], locks); entered[p] != want {
+						t.Fatalf("%v behind %d others: entered %t, want %t", p.rows, i, entered[p], want)
+					}
+				}
+			}
+			cancel()
+			for _, p := range present {
+				if !entered[p] {
+					<-in[p]
+				}
+				q.leave(p)
 			}
 			if q.waiting() != 0 || len(q.lines) != 0 {
 				t.Errorf("%d requests and %d lines are left over", q.waiting(), len(q.lines))

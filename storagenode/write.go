@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/storagenode/engine"
 	"github.com/sutra-grid/sutra-grid/storagenode/lock"
@@ -60,13 +60,13 @@ func (r *replica) writeAll(ctx context.Context, writes []*writing) {
 }
 
 // alsoRows adds the rows that Apply found locked and that the writes do not name: the other ends of what a delete removes.
-func alsoRows(rows []string, open []*writing) []string {
+func alsoRows(rows []lock.Row, open []*writing) []lock.Row {
 	for _, w := range open {
-		if row := w.answer.Row; row != "" && !slices.Contains(rows, row) {
-			rows = append(rows, row)
+		if w.answer.Row != "" {
+			rows = append(rows, lock.Row{ID: w.answer.Row, Mode: lock.Exclusive})
 		}
 	}
-	return rows
+	return lock.Merge(rows)
 }
 
 func (w *writing) command() engine.Command {
@@ -116,7 +116,7 @@ func (r *replica) prepare(ctx context.Context, p *transport.Prepare) (engine.Ans
 	if err := r.engine.Check(c); err != nil {
 		return engine.Answer{}, err
 	}
-	place := r.queue.arrive(engine.LockIDs(p.Ops), lock.Holder{Txn: p.TxnID, Attempt: p.Attempt, Start: p.Start})
+	place := r.queue.arrive(engine.Locks(p.Ops), lock.Holder{Txn: p.TxnID, Attempt: p.Attempt, Start: p.Start})
 	defer r.queue.leave(place)
 	waiting, cancel := context.WithTimeout(ctx, r.tuning.prepareWait)
 	err := r.queue.wait(waiting, place)
@@ -124,11 +124,15 @@ func (r *replica) prepare(ctx context.Context, p *transport.Prepare) (engine.Ans
 	if err != nil && ctx.Err() != nil {
 		return engine.Answer{}, err
 	}
+	r.tuning.point(fault.ShardPrepareBefore)
+	defer r.tuning.point(fault.ShardPrepareAfter)
 	return r.propose(ctx, c)
 }
 
 // finish commits a decision here.
 func (r *replica) finish(ctx context.Context, f *transport.Finish) (engine.Answer, error) {
+	r.tuning.point(fault.ShardFinishBefore)
+	defer r.tuning.point(fault.ShardFinishAfter)
 	return r.propose(ctx, engine.Command{Kind: engine.Finish, Finish: f})
 }
 
@@ -170,14 +174,13 @@ func (r *replica) elsewhere(err error) error {
 }
 
 // rowsOf lists the rows that the writes lock here.
-func rowsOf(writes []*writing) []string {
+func rowsOf(writes []*writing) []lock.Row {
 	if len(writes) == 1 {
-		return engine.LockIDs(writes[0].ops)
+		return engine.Locks(writes[0].ops)
 	}
-	var rows []string
+	var rows []lock.Row
 	for _, w := range writes {
-		rows = append(rows, engine.LockIDs(w.ops)...)
+		rows = append(rows, engine.Locks(w.ops)...)
 	}
-	slices.Sort(rows)
-	return slices.Compact(rows)
+	return lock.Merge(rows)
 }

@@ -88,11 +88,11 @@ func validate(req any, dimension int) *event.Error {
 	case *DeleteAssociation:
 		return first(validID("source_id", m.SourceID), validID("target_id", m.TargetID))
 	case *Write:
-		return first(validateOps(m.Ops, dimension), learnsOnly(m.Ops), deletesAlone(m.Ops))
+		return validateOps(m.Ops, dimension)
 	case *Prepare:
-		return first(validateOps(m.Ops, dimension), learnsOnly(m.Ops), deletesNothing(m.Ops))
+		return validatePrepare(m, dimension)
 	case *Txn:
-		return first(validateOps(m.Ops, dimension), noHalves(m.Ops), deletesNothing(m.Ops), validOpTexts(m.Ops))
+		return first(validateOps(m.Ops, dimension), noHalves(m.Ops), validOpTexts(m.Ops))
 	case *TxnResults:
 		return nil
 	case *Routed:

@@ -6,6 +6,14 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
+// validatePrepare allows a part behind the first to have no ops: it closes the attempt.
+func validatePrepare(m *Prepare, dimension int) *event.Error {
+	if m.Part > 0 && len(m.Ops) == 0 {
+		return nil
+	}
+	return validateOps(m.Ops, dimension)
+}
+
 func validateOps(ops []Op, dimension int) *event.Error {
 	if len(ops) == 0 {
 		return invalid("there are no ops")
@@ -39,38 +47,6 @@ func noHalves(ops []Op) *event.Error {
 	for i := range ops {
 		if ops[i].Kind.Half() {
 			return invalid("ops[%d]: %s is half an operation: send the whole", i, ops[i].Kind)
-		}
-	}
-	return nil
-}
-
-// learnsOnly refuses what no shard can do as yet.
-func learnsOnly(ops []Op) *event.Error {
-	for i := range ops {
-		switch ops[i].Kind {
-		case OpLearnConcept, OpLearnAssociation, OpLinkOut, OpLinkIn, OpDeleteConcept, OpDeleteAssociation, OpDeleteAssociationType:
-		default:
-			return &event.Error{Kind: event.KindUnsupported, OpNumber: uint32(i) + 1, Message: fmt.Sprintf("ops[%d]: this shard does not do %s", i, ops[i].Kind)}
-		}
-	}
-	return nil
-}
-
-// deletesAlone: what a delete removes is found when it is applied, and must not depend on ops beside it.
-func deletesAlone(ops []Op) *event.Error {
-	for i := range ops {
-		if ops[i].Kind.Deletes() && len(ops) > 1 {
-			return invalid("ops[%d]: %s must be the only op of its write", i, ops[i].Kind)
-		}
-	}
-	return nil
-}
-
-func deletesNothing(ops []Op) *event.Error {
-	for i := range ops {
-		if ops[i].Kind.Deletes() {
-			return &event.Error{Kind: event.KindUnsupported, OpNumber: uint32(i) + 1,
-				Message: fmt.Sprintf("ops[%d]: a transaction cannot hold %s; send it on its own", i, ops[i].Kind)}
 		}
 	}
 	return nil

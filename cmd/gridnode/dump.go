@@ -97,7 +97,7 @@ func (s *stopped) dumpTransactions(_ context.Context, r *storagenode.StoppedRepl
 		prepared, err := x.Prepared()
 		for _, p := range prepared {
 			err = errors.Join(err, s.each(map[string]any{
-				"shard_id": r.ShardID, "txn_id": p.TxnID.String(), "attempt": p.Attempt, "coordinator": p.Coordinator, "participants": p.Participants, "since": p.Since,
+				"shard_id": r.ShardID, "txn_id": p.TxnID.String(), "attempt": p.Attempt, "coordinator": p.Coordinator, "participants": p.Participants, "since": p.Since, "open": p.Open,
 			}))
 		}
 		return err
@@ -136,7 +136,7 @@ func describeCommand(raw []byte) string {
 	case c.Finish != nil:
 		return fmt.Sprintf("finish %s attempt %d: commit %v", c.Finish.TxnID, c.Finish.Attempt, c.Finish.Commit)
 	case c.Prepare != nil:
-		return fmt.Sprintf("prepare %s attempt %d: %d ops on %q", c.Prepare.TxnID, c.Prepare.Attempt, len(c.Prepare.Ops), engine.LockIDs(c.Prepare.Ops))
+		return fmt.Sprintf("prepare %s attempt %d part %d: %d ops on %q", c.Prepare.TxnID, c.Prepare.Attempt, c.Prepare.Part, len(c.Prepare.Ops), engine.LockIDs(c.Prepare.Ops))
 	}
 	return fmt.Sprintf("write %s: %d ops on %q", c.RequestID, len(c.Write.Ops), engine.LockIDs(c.Write.Ops))
 }

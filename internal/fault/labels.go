@@ -62,6 +62,13 @@ const (
 	TxnOutcomeBefore
 	TxnOutcomeAfter
 
+	ShardPrepareBefore
+	ShardPrepareAfter
+	ShardFinishBefore
+	ShardFinishAfter
+	ShardInquiryBefore
+	ShardInquiryAfter
+
 	EngineFlushed
 	EngineFilled
 	EngineSwitched
@@ -148,6 +155,13 @@ var labels = []Spec{
 	{TxnCompleteAfter, "txn.complete.after", "master/txn", "they are", false},
 	{TxnOutcomeBefore, "txn.outcome.before", "master/txn", "a participant inquires; before an abort is proposed", false},
 	{TxnOutcomeAfter, "txn.outcome.after", "master/txn", "it is recorded; before the answer", false},
+
+	{ShardPrepareBefore, "shard.prepare.before", "storagenode", "before a participant proposes a prepare to its group", false},
+	{ShardPrepareAfter, "shard.prepare.after", "storagenode", "its vote is durable, or nobody knows; before the coordinator has it", false},
+	{ShardFinishBefore, "shard.finish.before", "storagenode", "before a participant proposes a decision to its group", false},
+	{ShardFinishAfter, "shard.finish.after", "storagenode", "it is applied there, or nobody knows; before it is acknowledged", false},
+	{ShardInquiryBefore, "shard.inquiry.before", "storagenode", "before a participant asks how an attempt ended that it has held too long", false},
+	{ShardInquiryAfter, "shard.inquiry.after", "storagenode", "it has the answer; before that is proposed", false},
 
 	{EngineFlushed, "engine.snapshot.flushed", "storagenode/engine", "a shard's store is durable as far as the snapshot that is being written", true},
 	{EngineFilled, "engine.restore.filled", "storagenode/engine", "the content of a snapshot is in a new store, durable; before CURRENT names it", true},

@@ -86,6 +86,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/shardmap", "ownership"},
 		{"internal/datadir", "identity and lock"},
 		{"internal/emit", "readings of the node's own"},
+		{"internal/fault", "labelled steps of a transaction"},
 		{"internal/graphwalk", "paths inside one shard"},
 		{"internal/learn", "what is learnt by content"},
 		{"internal/semanticwalk", "semantic requests inside one shard"},

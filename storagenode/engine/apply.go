@@ -21,6 +21,9 @@ type Answer struct {
 	Prepare     *transport.PrepareOk // of a Prepare: the vote
 	Nothing     bool                 // of a delete: there was nothing to delete
 	Row         string               // of a Locked delete: the row to wait for when the ops do not name it
+
+	Results        []transport.OpResult // of a Write: one per op, if an op has one
+	ResultsOmitted bool                 // they are no longer kept
 }
 
 // Apply applies entries in the order of the log and returns an Answer per command. Entries at or below Applied are skipped.
@@ -121,9 +124,13 @@ type applier struct {
 	iterable bool   // batch is an indexed one
 	index    uint64 // of the entry in hand
 	level    uint32 // of the entry in hand: the rules that it was written under (safety S13)
+	now      int64  // what ops are stamped with, unix µs
+	rewrote  int    // bytes of concepts that the entry in hand wrote anew
 	position uint32 // of the op in hand in the entry
 
 	vectorChanged uint64 // the last entry that changed a vector; 0: none did
+
+	journal journal // what ops wrote over, while they may have to be undone
 }
 
 func (a *applier) entry(en *raftgroup.Entry) ([]any, error) {
@@ -144,20 +151,24 @@ func (a *applier) entry(en *raftgroup.Entry) ([]any, error) {
 			return nil, fmt.Errorf("command %d: %w", i, err)
 		}
 	}
-	if slices.ContainsFunc(decoded, func(c decodedCommand) bool { return c.deletes() }) {
+	if slices.ContainsFunc(decoded, a.looks) {
 		if err := a.readable(); err != nil {
 			return nil, err
 		}
 	}
-	a.index, a.level, a.position = en.Index, en.Level, 0
+	a.index, a.level, a.position, a.rewrote = en.Index, en.Level, 0, 0
 	a.meta.LogTime = max(a.meta.LogTime, en.Time)
+	a.now = a.meta.LogTime
+	if a.level >= txnLevel {
+		a.meta.Format = formatVersion
+	}
 	for i := range decoded {
 		var err error
 		if answers[i], err = a.command(&decoded[i]); err != nil {
 			return nil, fmt.Errorf("command %d: %w", i, err)
 		}
 	}
-	if err := a.evict(); err != nil {
+	if err := errors.Join(a.evict(), a.evictResults()); err != nil {
 		return nil, err
 	}
 	a.meta.Applied = en.Index
@@ -214,11 +225,25 @@ func (a *applier) commit() error {
 
 // put writes a row that Apply never looks up by its key.
 func (a *applier) put(key, value []byte) error {
+	if err := a.note(key); err != nil {
+		return err
+	}
 	return a.batch.Set(key, value, nil)
+}
+
+// remove deletes what put wrote.
+func (a *applier) remove(key []byte) error {
+	if err := a.note(key); err != nil {
+		return err
+	}
+	return a.batch.Delete(key, nil)
 }
 
 // putRow writes a row that get finds, in this batch too.
 func (a *applier) putRow(key, value []byte) error {
+	if err := a.note(key); err != nil {
+		return err
+	}
 	a.rows[string(key)] = bytes.Clone(value)
 	return a.batch.Set(key, value, nil)
 }
@@ -235,6 +260,9 @@ func (a *applier) putRecord(key []byte, record any) error {
 
 // deleteRow deletes what putRow wrote.
 func (a *applier) deleteRow(key []byte) error {
+	if err := a.note(key); err != nil {
+		return err
+	}
 	a.rows[string(key)] = nil
 	return a.batch.Delete(key, nil)
 }

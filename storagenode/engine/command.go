@@ -71,7 +71,7 @@ func (c *Command) message() any {
 func (c *Command) form() any {
 	switch {
 	case c.Kind == Write && c.Write != nil:
-		return &writeForm{formOfOps(c.Write.Ops)}
+		return formOfWrite(c.Write)
 	case c.Kind == Prepare && c.Prepare != nil:
 		return formOfPrepare(c.Prepare)
 	case c.Kind == Finish && c.Finish != nil:

@@ -8,11 +8,12 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/storagenode/lock"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
 // A delete removes what it finds when it is applied, so Apply must see rows of the same entry: such an entry is applied to an
-// indexed batch of its own (readable).
+// indexed batch of its own (readable). So is one with ops that must see each other.
 //
 // It commits here only if both ends of everything it removes live here (safety S19), and if none of the rows it changes is
 // held by a transaction; neither refusal is kept, because the same request goes on, as a transaction or when the row is free.
@@ -23,10 +24,21 @@ type edge struct {
 	assocType      uint32
 }
 
-// deletes tells whether a command removes something; it is then the only op (transport.Validate).
-func (c *Command) deletes() bool {
-	ops := c.ops()
-	return c.Kind == Write && len(ops) > 0 && ops[0].Kind.Deletes()
+// deletesAlone tells whether a command is a write of one delete.
+func (c *Command) deletesAlone() bool {
+	return c.Kind == Write && len(c.Write.Ops) == 1 && c.Write.Ops[0].Kind.Deletes()
+}
+
+// looks tells whether a command looks at what the entry in hand has written.
+func (a *applier) looks(c decodedCommand) bool {
+	p := a.prepared[c.requestID()]
+	switch {
+	case !plain(c.ops()):
+		return true
+	case c.Prepare != nil:
+		return p != nil || c.Prepare.Part > 0 || c.Prepare.Open
+	}
+	return c.Finish != nil && p != nil && !p.plain
 }
 
 // readable makes the batch one that iterators can be made of, with everything that was applied so far in it or in the store.
@@ -45,8 +57,8 @@ func (a *applier) readable() error {
 	return nil
 }
 
-// remove applies a delete.
-func (a *applier) remove(c *Command, hash []byte) (Answer, error) {
+// deleteAlone applies a delete that is the only op of its write.
+func (a *applier) deleteAlone(c *Command, record outcome) (Answer, error) {
 	op := &c.Write.Ops[0]
 	before, edges, err := a.found(op)
 	if err != nil {
@@ -58,12 +70,10 @@ func (a *applier) remove(c *Command, hash []byte) (Answer, error) {
 	if refusal, row := a.held(op, edges); refusal != nil {
 		return Answer{Err: refusal, Row: row}, nil
 	}
-	record := outcome{State: writeDone, Issued: c.Issued, Seq: a.index, Body: hash}
 	answer := Answer{Seq: a.index}
 	switch {
 	case len(edges) > transport.MaxDeleteEdges:
-		record.State, record.OpNumber, record.Absent = deleteRefused, 1, op.ID
-		answer.Err = record.refusal("write")
+		return a.refuseWrite(c, record, &unmet{deleteRefused, 1, op.ID})
 	case before == nil && len(edges) == 0:
 		record.State, answer.Nothing = deleteNothing, true
 	default:
@@ -136,7 +146,8 @@ func (a *applier) linksBetween(op *transport.Op, s side, set *edgeSet) error {
 		id, other = other, id
 	}
 	prefix := indexPrefix(nil, s, id, other)
-	if op.Kind == transport.OpDeleteAssociationType {
+	switch op.Kind {
+	case transport.OpDeleteAssociationType, transport.OpUnlinkOutType, transport.OpUnlinkInType:
 		prefix = binary.BigEndian.AppendUint32(prefix, op.AssocType)
 	}
 	return a.each(prefix, func(key, _ []byte) (more bool, err error) {
@@ -189,8 +200,12 @@ func (a *applier) elsewhere(op *transport.Op, edges []edge) (*event.Error, error
 	if len(far) == 0 {
 		return nil, nil
 	}
-	return &event.Error{Kind: event.KindNeedsTxn, Op: opPhrase(op), OpNumber: 1,
-		Message: fmt.Sprintf("it has associations with concepts of other shards (%s), and one shard's commit cannot remove both ends", strings.Join(far, ", "))}, nil
+	return needsTxn(op, 1, far), nil
+}
+
+func needsTxn(op *transport.Op, opNumber uint32, far []string) *event.Error {
+	return &event.Error{Kind: event.KindNeedsTxn, Op: opPhrase(op), OpNumber: opNumber,
+		Message: fmt.Sprintf("it has associations with concepts of other shards (%s), and one shard's commit cannot remove both ends", strings.Join(far, ", "))}
 }
 
 // held refuses a delete when a transaction holds the other end of an association that it removes; row is that end. The ends
@@ -201,7 +216,7 @@ func (a *applier) held(op *transport.Op, edges []edge) (refusal *event.Error, ro
 	}
 	for _, e := range edges {
 		for _, id := range [2]string{e.source, e.target} {
-			if h, held := a.e.locks.Blocker(id); held {
+			if h, held := a.e.locks.Blocker(lock.Row{ID: id, Mode: lock.Exclusive}, event.TxnID{}); held {
 				return lockedBy(op, 1, id, h), id
 			}
 		}
@@ -209,15 +224,10 @@ func (a *applier) held(op *transport.Op, edges []edge) (refusal *event.Error, ro
 	return nil, ""
 }
 
-// removeFound deletes the rows of a concept and of associations, all of whose ends are here.
+// removeFound deletes the rows of a concept, and of associations what is here.
 func (a *applier) removeFound(op *transport.Op, before *head, edges []edge) error {
-	for _, e := range edges {
-		if err := a.unlink(outgoing, e.source, e.target, e.assocType); err != nil {
-			return err
-		}
-		if err := a.unlink(incoming, e.target, e.source, e.assocType); err != nil {
-			return err
-		}
+	if err := a.unlinkAll(edges, outgoing, incoming); err != nil {
+		return err
 	}
 	if before == nil {
 		return nil
@@ -225,7 +235,7 @@ func (a *applier) removeFound(op *transport.Op, before *head, edges []edge) erro
 	a.meta.Concepts--
 	if before.dimension != 0 {
 		a.meta.Vectors--
-		if err := a.batch.Delete(vectorKey(nil, op.ID), nil); err != nil {
+		if err := a.remove(vectorKey(nil, op.ID)); err != nil {
 			return err
 		}
 		if err := a.recordVector(op.ID); err != nil {
@@ -236,6 +246,22 @@ func (a *applier) removeFound(op *transport.Op, before *head, edges []edge) erro
 		return err
 	}
 	return a.deleteRow(conceptKey(nil, op.ID))
+}
+
+// unlinkAll deletes halves of associations, those that are here.
+func (a *applier) unlinkAll(edges []edge, sides ...side) error {
+	for _, e := range edges {
+		for _, s := range sides {
+			id, other := e.source, e.target
+			if s == incoming {
+				id, other = other, id
+			}
+			if err := a.unlink(s, id, other, e.assocType); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // unlink deletes one half of an association, if it is here.
@@ -256,5 +282,5 @@ func (a *applier) unlink(s side, id, other string, assocType uint32) error {
 		a.meta.Edges--
 	}
 	a.key = linkKey(a.key[:0], s, id, at)
-	return a.batch.Delete(a.key, nil)
+	return a.remove(a.key)
 }

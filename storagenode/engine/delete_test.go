@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
-	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -203,20 +202,33 @@ func TestHubsAreNotDeletedAtOnce(t *testing.T) {
 	}
 }
 
-func TestDeletesThatAreNoWrites(t *testing.T) {
+// TestLowerLevelsRefuse: what a level does not have is refused as the versions of that level did.
+func TestLowerLevelsRefuse(t *testing.T) {
 	e := newEngine(t)
-	write(t, e, concept("a"))
-	wantKind(t, e.Check(writeOf(1, issuedBy(e), deleting("a"), concept("b"))), event.KindInvalid)
-	p := prepareOf(2, 1, 5, deleting("a"))
-	wantKind(t, e.Check(p), event.KindUnsupported)
-	if a := do(t, e, p)[0]; a.Prepare == nil || a.Prepare.Vote {
-		t.Errorf("the prepare of a delete: %+v", a)
+	doAt(t, e, 1, writeOf(9, issuedBy(e), concept("a")))
+	for _, c := range []struct {
+		level uint32
+		ops   []transport.Op
+		kind  event.Kind
+	}{
+		{1, []transport.Op{deleting("a")}, event.KindUnsupported},
+		{2, []transport.Op{deleting("a"), concept("b")}, event.KindInvalid},
+		{2, []transport.Op{concept("b"), {Kind: transport.OpRead, ID: "a"}}, event.KindUnsupported},
+		{2, []transport.Op{half(transport.OpUnlinkOut, "a", "far")}, event.KindUnsupported},
+	} {
+		must(t, e.Check(writeOf(1, issuedBy(e), c.ops...)))
+		refusal(t, doAt(t, e, c.level, writeOf(1, issuedBy(e), c.ops...))[0], c.kind)
 	}
-	en := entryAt(t, e.Applied()+1, writeOf(3, issuedBy(e), deleting("a")))
-	en.Level = 1
-	refusal(t, e.Apply([]raftgroup.Entry{en})[0][0].(Answer), event.KindUnsupported)
+	noVote(t, doAt(t, e, 2, prepareOf(2, 1, 5, deleting("a")))[0], event.KindUnsupported, false)
+	open := prepareOf(2, 2, 5, concept("b"))
+	open.Prepare.Open = true
+	noVote(t, doAt(t, e, 2, open)[0], event.KindUnsupported, false)
 	if s := e.Stats(); s.Concepts != 1 {
 		t.Errorf("stats %+v", s)
+	}
+	// None of it is the request's answer: it goes on at a higher level.
+	if a := do(t, e, writeOf(1, issuedBy(e), deleting("a"), concept("b")))[0]; a.Err != nil {
+		t.Errorf("at level 3: %+v", a)
 	}
 }
 

@@ -23,9 +23,11 @@ var ErrClosed = errors.New("shard engine is closed")
 //
 //	1  concepts, associations, transactions
 //	2  deletes; a concept of the events shard was created when its event happened
+//	3  every operation of a transaction, in order, with results; attempts in parts; shared locks
 const (
-	Level        = 2
+	Level        = 3
 	deletesLevel = 2
+	txnLevel     = 3
 )
 
 // Options say whose state the store holds.
@@ -58,6 +60,10 @@ type bounds struct {
 	prepared int   // attempts in doubt; the masters bound theirs at 100,000
 	attempts int   // ended attempts above the horizon
 
+	results       int   // writes and attempts whose results are kept
+	resultsBytes  int   // of all of them
+	resultsWindow int64 // µs of log time that a write's results are kept
+
 	batchBytes int // a batch above this is committed before the next entry; of no effect on answers
 }
 
@@ -68,6 +74,10 @@ func levelBounds() bounds {
 		ahead:    time.Minute.Microseconds(),
 		prepared: 1 << 16,
 		attempts: 1 << 18,
+
+		results:       1 << 18,
+		resultsBytes:  64 << 20,
+		resultsWindow: time.Minute.Microseconds(),
 		// A batch larger than half a memtable becomes a memtable of its own; smaller ones are copied into it.
 		batchBytes: 2 << 20,
 	}
@@ -134,7 +144,7 @@ func (e *Engine) open() error {
 		return err
 	}
 	if len(entries) == 0 {
-		if err := createDir(e.dir, e.storeConfig(), meta{Format: formatVersion, ShardID: e.o.ShardID}); err != nil {
+		if err := createDir(e.dir, e.storeConfig(), meta{Format: indexedFormat, ShardID: e.o.ShardID}); err != nil {
 			return fmt.Errorf("make it: %w", err)
 		}
 	}
@@ -279,7 +289,12 @@ type Lock = lock.Holder
 // Holder tells who holds the exclusive lock on an id. A linearizable read asks after it has waited for its read index.
 func (e *Engine) Holder(id string) (Lock, bool) { return e.locks.Holder(id) }
 
-// LockReleased is closed at the next release of any lock. Take it before asking Holder.
+// Conflict tells who keeps a transaction, zero: a write, from a row; of several the oldest.
+func (e *Engine) Conflict(row lock.Row, self event.TxnID) (Lock, bool) {
+	return e.locks.Conflict(row, self)
+}
+
+// LockReleased is closed at the next release of any lock. Take it before asking Holder or Conflict.
 func (e *Engine) LockReleased() <-chan struct{} { return e.locks.Released() }
 
 // Compact rewrites the store's files so that nothing deleted or replaced takes room, as far as ctx lets it. It takes as much

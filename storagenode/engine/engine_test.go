@@ -78,7 +78,15 @@ func entryAt(t failer, index uint64, commands ...Command) raftgroup.Entry {
 // do applies commands as the next entry and returns their answers.
 func do(t failer, e *Engine, commands ...Command) []Answer {
 	t.Helper()
-	all := e.Apply([]raftgroup.Entry{entryAt(t, e.Applied()+1, commands...)})
+	return doAt(t, e, Level, commands...)
+}
+
+// doAt is do with an entry of another level.
+func doAt(t failer, e *Engine, level uint32, commands ...Command) []Answer {
+	t.Helper()
+	en := entryAt(t, e.Applied()+1, commands...)
+	en.Level = level
+	all := e.Apply([]raftgroup.Entry{en})
 	if len(all) != 1 || len(all[0]) != len(commands) {
 		t.Fatalf("answers %v for %d commands", all, len(commands))
 	}

@@ -105,7 +105,7 @@ func (a *applier) reindex(id string, before, after *indexed) error {
 		c := compareFirst(old, now)
 		var err error
 		if c < 0 {
-			err = a.batch.Delete(old[0], nil)
+			err = a.remove(old[0])
 		} else if c > 0 {
 			err = a.put(now[0], nil)
 		}
@@ -144,7 +144,7 @@ func (a *applier) created(op *transport.Op, before *head) int64 {
 	if before != nil {
 		return before.created
 	}
-	return a.meta.LogTime
+	return a.now
 }
 
 // happened reads an event's time, unix µs.

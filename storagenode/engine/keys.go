@@ -24,6 +24,8 @@ import (
 //	30 request id(16)                -> outcome: what the request's first answer was (safety S3, S5)
 //	31 txn id(16)                    -> prepared: the attempt in doubt here, with its intents; its locks follow from them
 //	32 txn id(16) attempt(8)         -> attempt: refused or committed, until the horizon passes it (safety S4)
+//	33 request id(16)                -> results: what a single-shard write answered
+//	33 txn id(16) attempt(8)         -> results: what a committed attempt answered
 //	40 created(8) id                 -> nothing: concepts in the order of their creation
 //	41 hash(16) created(8) id        -> nothing: the same, of those with an attribute; the hash is of its key and value
 //	42 hash(16) created(8) id        -> nothing: the same, of those with a tag
@@ -48,6 +50,7 @@ const (
 	tableOutcome  byte = 0x30
 	tablePrepared byte = 0x31
 	tableAttempt  byte = 0x32
+	tableResults  byte = 0x33
 
 	tableByTime      byte = 0x40
 	tableByAttribute byte = 0x41
@@ -162,6 +165,35 @@ func splitRequestKey(key []byte) (id event.RequestID, err error) {
 	}
 	copy(id[:], key[1:])
 	return id, nil
+}
+
+// resultsID says whose results are kept: a committed attempt's, or a single-shard write's.
+type resultsID struct {
+	id      event.RequestID
+	attempt uint64
+	write   bool // attempt is 0 and in no key
+}
+
+func (r resultsID) key(b []byte) []byte {
+	b = append(append(b, tableResults), r.id[:]...)
+	if r.write {
+		return b
+	}
+	return binary.BigEndian.AppendUint64(b, r.attempt)
+}
+
+// splitResultsKey reads what resultsID.key wrote.
+func splitResultsKey(key []byte) (r resultsID, err error) {
+	switch len(key) {
+	case 1 + len(r.id):
+		r.write = true
+	case 1 + len(r.id) + 8:
+		r.attempt = binary.BigEndian.Uint64(key[1+len(r.id):])
+	default:
+		return r, fmt.Errorf("results key of %d bytes", len(key))
+	}
+	copy(r.id[:], key[1:])
+	return r, nil
 }
 
 // prefixEnd appends the first key behind all keys that start with prefix, which must not be all 0xff.

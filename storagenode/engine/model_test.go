@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"math/big"
 	"slices"
 	"sort"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
+	"github.com/sutra-grid/sutra-grid/storagenode/lock"
 	"github.com/sutra-grid/sutra-grid/transport"
 	"pgregory.net/rapid"
 )
@@ -20,17 +22,23 @@ import (
 // model is the engine's deliberately dumb second version: plain maps, everything searched, nothing shared with the engine
 // but the messages.
 type model struct {
-	concepts  map[string]*modelConcept
-	edges     []modelEdge // outgoing and incoming halves in commit order
+	graph
 	requests  map[event.RequestID]*modelRequest
-	prepared  map[event.TxnID]*transport.Prepare
-	since     map[event.TxnID]int64
+	prepared  map[event.TxnID]*modelPrepared
 	attempts  map[modelAttempt]*modelEnd
+	results   []modelResults // in the order in which they are kept
 	horizon   event.Position
 	forgotten int64
 	logTime   int64
-	written   uint64
+	level     uint32
 	bounds    bounds
+}
+
+// graph is what ops read and write. It is copied whole before ops that may have to be undone.
+type graph struct {
+	concepts map[string]*modelConcept
+	edges    []modelEdge // outgoing and incoming halves in commit order
+	written  uint64
 }
 
 type modelConcept struct {
@@ -57,6 +65,29 @@ type modelRequest struct {
 	nothing bool // of a delete
 }
 
+type modelPrepared struct {
+	first     *transport.Prepare
+	parts     []*modelPart // in the order in which they came
+	since     int64
+	neighbors []string
+}
+
+type modelPart struct {
+	*transport.Prepare
+	yes result
+}
+
+func (p *modelPrepared) open() bool {
+	return !slices.ContainsFunc(p.parts, func(part *modelPart) bool { return !part.Open })
+}
+
+func (p *modelPrepared) ops() (ops []Op) {
+	for _, part := range p.parts {
+		ops = append(ops, part.Ops...)
+	}
+	return ops
+}
+
 type modelAttempt struct {
 	txn     event.TxnID
 	attempt uint64
@@ -70,6 +101,12 @@ type modelEnd struct {
 	retry     bool
 }
 
+type modelResults struct {
+	of    modelAttempt // attempt 0: of a write
+	since int64
+	text  string
+}
+
 // result is what the model says about a command's answer.
 type result struct {
 	seq    uint64
@@ -81,12 +118,16 @@ type result struct {
 	holder event.TxnID
 
 	nothing bool // of a delete
+	results string
+	omitted bool
+	far     string
 }
 
 func newModel(b bounds) *model {
 	return &model{
-		concepts: map[string]*modelConcept{}, requests: map[event.RequestID]*modelRequest{}, prepared: map[event.TxnID]*transport.Prepare{},
-		since: map[event.TxnID]int64{}, attempts: map[modelAttempt]*modelEnd{}, bounds: b,
+		graph:    graph{concepts: map[string]*modelConcept{}},
+		requests: map[event.RequestID]*modelRequest{}, prepared: map[event.TxnID]*modelPrepared{},
+		attempts: map[modelAttempt]*modelEnd{}, bounds: b, level: 2,
 	}
 }
 
@@ -104,13 +145,17 @@ func (m *model) entry(index uint64, at int64, commands []Command) []result {
 		}
 	}
 	m.evict()
+	m.evictResults()
 	return results
 }
 
 func (m *model) write(index uint64, c Command) result {
 	ops := c.Write.Ops
-	if op := m.invalid(ops); op != "" {
-		return result{kind: op}
+	if kind := m.invalid(ops); kind != "" {
+		return result{kind: kind}
+	}
+	if kind := m.tooNew(ops, false); kind != "" {
+		return result{kind: kind}
 	}
 	body := fmt.Sprintf("%+v", derefOps(ops))
 	if r := m.requests[c.RequestID]; r != nil {
@@ -120,7 +165,11 @@ func (m *model) write(index uint64, c Command) result {
 		case r.refused != nil:
 			return result{seq: r.seq, kind: r.refused.Kind, op: r.refused.OpNumber}
 		}
-		return result{seq: r.seq, done: true, nothing: r.nothing}
+		again := result{seq: r.seq, done: true, nothing: r.nothing}
+		if answering(ops) {
+			again.results, again.omitted = m.resultsOf(modelAttempt{c.RequestID, 0})
+		}
+		return again
 	}
 	if m.prepared[c.RequestID] != nil {
 		return result{kind: event.KindBusy, holder: c.RequestID}
@@ -128,59 +177,60 @@ func (m *model) write(index uint64, c Command) result {
 	if kind := m.untimely(c.Issued); kind != "" {
 		return result{kind: kind}
 	}
-	if holder, op := m.holder(ops); op > 0 {
+	if holder, op := m.holder(ops, event.TxnID{}); op > 0 {
 		return result{kind: event.KindLocked, op: op, holder: holder}
 	}
 	r := &modelRequest{issued: c.Issued, seq: index, body: body}
-	if ops[0].Kind.Deletes() {
+	if len(ops) == 1 && ops[0].Kind.Deletes() {
 		return m.remove(c.RequestID, r, ops[0])
 	}
-	m.requests[c.RequestID] = r
-	if op := m.missing(ops); op > 0 {
-		r.refused = &event.Error{Kind: event.KindPrecondition, OpNumber: op}
-		return result{seq: index, kind: event.KindPrecondition, op: op}
+	try := m.copied()
+	x := m.execute(&try, ops, m.logTime, event.TxnID{})
+	switch {
+	case x.kind == event.KindLocked:
+		return result{kind: x.kind, op: x.op, holder: x.holder}
+	case x.kind != "":
+		r.refused = &event.Error{Kind: x.kind, OpNumber: x.op}
+		m.requests[c.RequestID] = r
+		return result{seq: index, kind: x.kind, op: x.op}
+	case len(x.far) > 0:
+		return result{kind: event.KindNeedsTxn}
 	}
-	m.apply(ops)
-	return result{seq: index}
+	m.graph, m.requests[c.RequestID] = try, r
+	got := result{seq: index}
+	if answering(ops) {
+		got.results = fmt.Sprintf("%+v", x.results)
+		m.results = append(m.results, modelResults{modelAttempt{c.RequestID, 0}, m.logTime, got.results})
+	}
+	return got
 }
 
-// remove is a delete that nothing speaks against but what it would remove.
+// tooNew is the refusal of what the log's level does not have.
+func (m *model) tooNew(ops []Op, prepare bool) event.Kind {
+	for _, op := range ops {
+		switch {
+		case m.level >= 3 || op.Kind == transport.OpLearnConcept || op.Kind == transport.OpLearnAssociation ||
+			op.Kind == transport.OpLinkIn || op.Kind == transport.OpLinkOut:
+		case !op.Kind.Deletes() || prepare:
+			return event.KindUnsupported
+		case len(ops) > 1:
+			return event.KindInvalid
+		}
+	}
+	return ""
+}
+
+// remove is a delete that is alone in its write and that nothing speaks against but what it would remove.
 func (m *model) remove(id event.RequestID, r *modelRequest, op Op) result {
-	type identity struct {
-		source, target string
-		assocType      uint32
-	}
-	of := func(e modelEdge) identity {
-		if e.side == incoming {
-			return identity{e.other, e.id, e.assocType}
-		}
-		return identity{e.id, e.other, e.assocType}
-	}
-	removed := map[identity]bool{}
-	var others []string
-	for _, s := range []side{outgoing, incoming} {
-		for _, e := range m.edges {
-			i := of(e)
-			hit := i.source == op.ID && i.target == op.Target && (op.Kind == transport.OpDeleteAssociation || i.assocType == op.AssocType)
-			if op.Kind == transport.OpDeleteConcept {
-				hit = e.id == op.ID
-			}
-			if hit && e.side == s {
-				removed[i] = true
-				others = append(others, i.source, i.target)
-			}
-		}
-	}
+	removed, others := m.hit(op)
 	for _, other := range others {
 		if m.concepts[other] == nil {
 			return result{kind: event.KindNeedsTxn}
 		}
 	}
 	for _, other := range others {
-		for txn, p := range m.prepared {
-			if slices.Contains(m.rows(p.Ops), other) {
-				return result{kind: event.KindLocked, op: 1, holder: txn}
-			}
+		if txn, held := m.held(other, true, event.TxnID{}); held {
+			return result{kind: event.KindLocked, op: 1, holder: txn}
 		}
 	}
 	concept := op.Kind == transport.OpDeleteConcept && m.concepts[op.ID] != nil
@@ -190,19 +240,211 @@ func (m *model) remove(id event.RequestID, r *modelRequest, op Op) result {
 		return result{seq: r.seq, nothing: true}
 	}
 	m.written++
-	m.edges = slices.DeleteFunc(m.edges, func(e modelEdge) bool { return removed[of(e)] })
+	m.edges = slices.DeleteFunc(m.edges, func(e modelEdge) bool { return slices.Contains(removed, e.identity()) })
 	if concept {
 		delete(m.concepts, op.ID)
 	}
 	return result{seq: r.seq}
 }
 
+func (e modelEdge) identity() transport.AssociationID {
+	if e.side == incoming {
+		return transport.AssociationID{Source: e.other, Target: e.id, AssocType: e.assocType}
+	}
+	return transport.AssociationID{Source: e.id, Target: e.other, AssocType: e.assocType}
+}
+
+// hit lists what a delete removes of associations, outgoing ones of the concept first, each once, and the ends of all of it.
+func (g *graph) hit(op Op) (removed []transport.AssociationID, others []string) {
+	for _, s := range []side{outgoing, incoming} {
+		of := []modelEdge{}
+		for _, e := range g.edges {
+			i := e.identity()
+			hit := i.Source == op.ID && i.Target == op.Target
+			switch op.Kind {
+			case transport.OpDeleteConcept:
+				hit = e.id == op.ID
+			case transport.OpDeleteAssociationType, transport.OpUnlinkInType, transport.OpUnlinkOutType:
+				hit = hit && i.AssocType == op.AssocType
+			}
+			if hit && e.side == s {
+				of = append(of, e)
+			}
+		}
+		if op.Kind != transport.OpDeleteConcept { // found by type, not by order
+			slices.SortFunc(of, func(a, b modelEdge) int { return int(a.assocType) - int(b.assocType) })
+		}
+		for _, e := range of {
+			if i := e.identity(); !slices.Contains(removed, i) {
+				removed = append(removed, i)
+				others = append(others, i.Source, i.Target)
+			}
+		}
+	}
+	return removed, others
+}
+
+func (m *model) copied() graph {
+	g := graph{concepts: map[string]*modelConcept{}, edges: slices.Clone(m.edges), written: m.written}
+	for id, c := range m.concepts {
+		copied := *c
+		g.concepts[id] = &copied
+	}
+	return g
+}
+
+func answering(ops []Op) bool {
+	return slices.ContainsFunc(ops, func(op Op) bool {
+		return op.Kind == transport.OpAdd || op.Kind == transport.OpRead || op.Kind == transport.OpReadNeighbors
+	})
+}
+
+// executed is what ops come to.
+type executed struct {
+	kind      event.Kind // why they cannot be; "": they can
+	op        uint32
+	holder    event.TxnID
+	results   []transport.OpResult
+	far       []transport.AssociationID
+	neighbors []string
+}
+
+// execute runs ops on g, which is spoilt when they cannot be.
+func (m *model) execute(g *graph, ops []Op, now int64, self event.TxnID) (x executed) {
+	for i, op := range ops {
+		r := transport.OpResult{}
+		ok := true
+		c := g.concepts[op.ID]
+		switch op.Kind {
+		case transport.OpDeleteConcept:
+			if c == nil {
+				break
+			}
+			removed, others := g.hit(op)
+			for _, other := range others {
+				if g.concepts[other] == nil {
+					continue
+				}
+				if holder, held := m.held(other, true, self); held {
+					return executed{kind: event.KindLocked, op: uint32(i) + 1, holder: holder}
+				}
+				x.neighbors = append(x.neighbors, other)
+			}
+			x.away(g, removed)
+			g.unlink(removed, outgoing, incoming)
+			delete(g.concepts, op.ID)
+			g.written++
+		case transport.OpDeleteAssociation, transport.OpDeleteAssociationType:
+			removed, _ := g.hit(op)
+			x.away(g, removed)
+			if g.unlink(removed, outgoing, incoming); len(removed) > 0 {
+				g.written++
+			}
+		case transport.OpUnlinkOut, transport.OpUnlinkOutType:
+			removed, _ := g.hit(op)
+			if g.unlink(removed, outgoing) > 0 {
+				g.written++
+			}
+		case transport.OpUnlinkIn, transport.OpUnlinkInType:
+			removed, _ := g.hit(op)
+			g.unlink(removed, incoming)
+		case transport.OpLearnConcept, transport.OpLearnAssociation, transport.OpLinkIn, transport.OpLinkOut:
+			for _, row := range (&model{}).rows([]Op{op}) {
+				ok = ok && (op.Kind == transport.OpLearnConcept || g.concepts[row] != nil)
+			}
+			if ok {
+				g.learn(op, now)
+			}
+		default:
+			r, ok = g.attribute(op, c, now)
+		}
+		if !ok {
+			return executed{kind: event.KindPrecondition, op: uint32(i) + 1}
+		}
+		x.results = append(x.results, r)
+	}
+	return x
+}
+
+// away notes what has an end elsewhere.
+func (x *executed) away(g *graph, removed []transport.AssociationID) {
+	for _, i := range removed {
+		if (g.concepts[i.Source] == nil || g.concepts[i.Target] == nil) && !slices.Contains(x.far, i) {
+			x.far = append(x.far, i)
+		}
+	}
+}
+
+func (g *graph) unlink(removed []transport.AssociationID, sides ...side) (n int) {
+	before := len(g.edges)
+	g.edges = slices.DeleteFunc(g.edges, func(e modelEdge) bool {
+		return slices.Contains(removed, e.identity()) && slices.Contains(sides, e.side)
+	})
+	return before - len(g.edges)
+}
+
+// attribute executes the ops that read or change one concept.
+func (g *graph) attribute(op Op, c *modelConcept, now int64) (r transport.OpResult, ok bool) {
+	switch op.Kind {
+	case transport.OpAbsent:
+		return r, c == nil
+	case transport.OpReadNeighbors:
+		for _, e := range g.edges {
+			if c != nil && e.side == outgoing && e.id == op.ID && !slices.Contains(r.Neighbors, e.other) {
+				r.Neighbors = append(r.Neighbors, e.other)
+			}
+		}
+		return r, true
+	}
+	if c == nil {
+		return r, op.Kind == transport.OpRead
+	}
+	attributes, tags := metadataOf(c.op)
+	value, there := attributes[op.Key]
+	n, isNumber := new(big.Int).SetString(value, 10)
+	switch {
+	case !there:
+		n, isNumber = new(big.Int), true
+	case isNumber:
+		isNumber = n.IsInt64() && !strings.ContainsAny(value, "_ ")
+	}
+	switch op.Kind {
+	case transport.OpRead:
+		return transport.OpResult{Found: true, Content: c.op.Content, Strength: c.op.Strength, Confidence: c.op.Confidence, Attributes: maps.Clone(attributes),
+			Tags: tags, Version: c.version, Created: c.created, Modified: c.modified}, true
+	case transport.OpExists:
+		return r, true
+	case transport.OpVersion:
+		return r, c.version == op.Version
+	case transport.OpAttributeEquals:
+		return r, there && value == op.Value
+	case transport.OpAttributeAtLeast:
+		return r, isNumber && n.Int64() >= op.Number
+	}
+	set := op.Value
+	if op.Kind == transport.OpAdd {
+		if !isNumber || !n.Add(n, big.NewInt(op.Number)).IsInt64() {
+			return r, false
+		}
+		r.Value, set = n.Int64(), n.String()
+	}
+	changed := &transport.Metadata{Attributes: map[string]string{op.Key: set}, Tags: tags}
+	for k, v := range attributes {
+		if k != op.Key {
+			changed.Attributes[k] = v
+		}
+	}
+	c.op.Metadata, c.version, c.modified = changed, c.version+1, now
+	g.written++
+	return r, true
+}
+
 func derefOps(ops []Op) (list []string) {
 	for _, op := range ops {
 		attributes, tags := metadataOf(op)
 		// Metadata that is empty is another body than none.
-		list = append(list, fmt.Sprintf("%s %q %q %d %q %v %v %v %v %q %q", op.Kind, op.ID, op.Target, op.AssocType, op.Content, op.Embedding, op.Strength,
-			op.Confidence, op.Metadata != nil, attributes, tags))
+		list = append(list, fmt.Sprintf("%s %q %q %d %q %v %v %v %v %q %q %q %q %d %d", op.Kind, op.ID, op.Target, op.AssocType, op.Content, op.Embedding, op.Strength,
+			op.Confidence, op.Metadata != nil, attributes, tags, op.Key, op.Value, op.Number, op.Version))
 	}
 	return list
 }
@@ -214,9 +456,15 @@ func metadataOf(op Op) (attributes map[string]string, tags []string) {
 	return op.Metadata.Attributes, op.Metadata.Tags
 }
 
+// ends tells whether an op is about an association.
+func ends(k transport.OpKind) bool {
+	return k.Half() || k == transport.OpLearnAssociation || k == transport.OpDeleteAssociation || k == transport.OpDeleteAssociationType
+}
+
 func (m *model) invalid(ops []Op) event.Kind {
 	for _, op := range ops {
-		if op.ID == "" || math.IsNaN(float64(op.Confidence)) || (op.Kind != transport.OpLearnConcept && op.Kind != transport.OpDeleteConcept && op.Target == "") {
+		if op.ID == "" || (ends(op.Kind) && op.Target == "") ||
+			(math.IsNaN(float64(op.Confidence)) && (ends(op.Kind) || op.Kind == transport.OpLearnConcept)) {
 			return event.KindInvalid
 		}
 	}
@@ -235,71 +483,76 @@ func (m *model) untimely(issued int64) event.Kind {
 
 func (m *model) rows(ops []Op) (rows []string) {
 	for _, op := range ops {
-		if op.Kind != transport.OpLinkIn {
+		in := op.Kind == transport.OpLinkIn || op.Kind == transport.OpUnlinkIn || op.Kind == transport.OpUnlinkInType
+		out := op.Kind == transport.OpLinkOut || op.Kind == transport.OpUnlinkOut || op.Kind == transport.OpUnlinkOutType
+		if !in {
 			rows = append(rows, op.ID)
 		}
-		if op.Target != "" && op.Kind != transport.OpLinkOut {
+		if op.Target != "" && !out {
 			rows = append(rows, op.Target)
 		}
 	}
 	return rows
 }
 
-func (m *model) holder(ops []Op) (event.TxnID, uint32) {
+func reading(op Op) bool {
+	switch op.Kind {
+	case transport.OpRead, transport.OpReadNeighbors, transport.OpExists, transport.OpAbsent, transport.OpVersion,
+		transport.OpAttributeEquals, transport.OpAttributeAtLeast:
+		return true
+	}
+	return false
+}
+
+// held finds the oldest transaction that keeps others from a row.
+func (m *model) held(row string, exclusive bool, self event.TxnID) (oldest event.TxnID, held bool) {
+	for txn, p := range m.prepared {
+		holds := slices.Contains(p.neighbors, row)
+		for _, op := range p.ops() {
+			holds = holds || ((exclusive || !reading(op)) && slices.Contains(m.rows([]Op{op}), row))
+		}
+		if !holds || txn == self {
+			continue
+		}
+		if o := m.prepared[oldest]; !held || p.first.Start < o.first.Start || (p.first.Start == o.first.Start && bytes.Compare(txn[:], oldest[:]) < 0) {
+			oldest, held = txn, true
+		}
+	}
+	return oldest, held
+}
+
+func (m *model) holder(ops []Op, self event.TxnID) (event.TxnID, uint32) {
 	for i := range ops {
 		for _, row := range m.rows(ops[i : i+1]) {
-			for txn, p := range m.prepared {
-				if slices.Contains(m.rows(p.Ops), row) {
-					return txn, uint32(i) + 1
-				}
+			if txn, held := m.held(row, !reading(ops[i]), self); held {
+				return txn, uint32(i) + 1
 			}
 		}
 	}
 	return event.TxnID{}, 0
 }
 
-func (m *model) missing(ops []Op) uint32 {
-	for i := range ops {
-		if ops[i].Kind == transport.OpLearnConcept {
-			continue
+func (m *graph) learn(op Op, now int64) {
+	if op.Kind == transport.OpLearnConcept {
+		m.written++
+		c := m.concepts[op.ID]
+		if c == nil {
+			c = &modelConcept{created: now}
+			m.concepts[op.ID] = c
 		}
-		for _, row := range m.rows(ops[i : i+1]) {
-			there := m.concepts[row] != nil
-			for _, earlier := range ops[:i] {
-				there = there || (earlier.Kind == transport.OpLearnConcept && earlier.ID == row)
-			}
-			if !there {
-				return uint32(i) + 1
-			}
-		}
+		c.op, c.version, c.modified = op, c.version+1, now
+		return
 	}
-	return 0
-}
-
-func (m *model) apply(ops []Op) {
-	for _, op := range ops {
-		switch op.Kind {
-		case transport.OpLearnConcept:
-			m.written++
-			c := m.concepts[op.ID]
-			if c == nil {
-				c = &modelConcept{created: m.logTime}
-				m.concepts[op.ID] = c
-			}
-			c.op, c.version, c.modified = op, c.version+1, m.logTime
-		default:
-			if op.Kind != transport.OpLinkIn {
-				m.written++
-				m.link(modelEdge{outgoing, op.ID, op.Target, op.AssocType, op.Confidence})
-			}
-			if op.Kind != transport.OpLinkOut {
-				m.link(modelEdge{incoming, op.Target, op.ID, op.AssocType, op.Confidence})
-			}
-		}
+	if op.Kind != transport.OpLinkIn {
+		m.written++
+		m.link(modelEdge{outgoing, op.ID, op.Target, op.AssocType, op.Confidence})
+	}
+	if op.Kind != transport.OpLinkOut {
+		m.link(modelEdge{incoming, op.Target, op.ID, op.AssocType, op.Confidence})
 	}
 }
 
-func (m *model) link(e modelEdge) {
+func (m *graph) link(e modelEdge) {
 	for i, old := range m.edges {
 		if old.side == e.side && old.id == e.id && old.other == e.other && old.assocType == e.assocType {
 			m.edges[i].confidence = e.confidence
@@ -326,6 +579,29 @@ func (m *model) evict() {
 	}
 }
 
+func (m *model) resultsOf(of modelAttempt) (text string, omitted bool) {
+	for _, r := range m.results {
+		if r.of == of {
+			return r.text, false
+		}
+	}
+	return "", true
+}
+
+func (m *model) evictResults() {
+	slices.SortStableFunc(m.results, func(a, b modelResults) int {
+		if a.since != b.since {
+			return int(a.since - b.since)
+		}
+		if c := bytes.Compare(a.of.txn[:], b.of.txn[:]); c != 0 {
+			return c
+		}
+		return int(a.of.attempt) - int(b.of.attempt)
+	})
+	m.results = slices.DeleteFunc(m.results, func(r modelResults) bool { return r.of.attempt == 0 && r.since < m.logTime-m.bounds.resultsWindow })
+	m.results = m.results[max(0, len(m.results)-m.bounds.results):]
+}
+
 func (m *model) raise(h event.Position) {
 	if h.N < m.horizon.N || (h.N == m.horizon.N && h.Seq <= m.horizon.Seq) {
 		return
@@ -334,10 +610,11 @@ func (m *model) raise(h event.Position) {
 	for key, end := range m.attempts {
 		if m.passed(end.begin) {
 			delete(m.attempts, key)
+			m.results = slices.DeleteFunc(m.results, func(r modelResults) bool { return r.of == key })
 		}
 	}
 	for txn, p := range m.prepared {
-		if p.Begin.N == h.N && m.passed(p.Begin) {
+		if p.first.Begin.N == h.N && m.passed(p.first.Begin) {
 			delete(m.prepared, txn)
 		}
 	}
@@ -361,50 +638,93 @@ func (m *model) prepare(index uint64, p *transport.Prepare) result {
 		return result{seq: index, vote: "no", kind: end.kind, retry: end.retry}
 	}
 	held := m.prepared[p.TxnID]
-	if held != nil && held.Attempt == p.Attempt {
-		return result{seq: index, vote: "yes"}
-	}
-	refuse := func(kind event.Kind, retry bool) result {
-		m.attempts[key] = &modelEnd{begin: p.Begin, seq: index, kind: kind, retry: retry}
-		return result{seq: index, vote: "no", kind: kind, retry: retry}
+	same := held != nil && held.first.Attempt == p.Attempt
+	if same {
+		for _, part := range held.parts {
+			if part.Part == p.Part {
+				again := part.yes
+				again.seq = index
+				return again
+			}
+		}
 	}
 	if m.passed(p.Begin) {
 		return result{seq: index, vote: "no", kind: event.KindTooOld, retry: true}
 	}
-	if len(m.prepared) >= m.bounds.prepared || len(m.attempts) >= m.bounds.attempts {
+	if !same && (len(m.prepared) >= m.bounds.prepared || len(m.attempts) >= m.bounds.attempts) {
 		return result{kind: event.KindBusy}
 	}
-	if request != nil {
-		return refuse(request.refused.Kind, false)
+	x, kind, retry := m.votes(p, held, same, request)
+	if kind != "" {
+		m.attempts[key] = &modelEnd{begin: p.Begin, seq: index, kind: kind, retry: retry}
+		if same {
+			m.attempts[key].begin = held.first.Begin
+			delete(m.prepared, p.TxnID)
+		}
+		return result{seq: index, vote: "no", kind: kind, retry: retry}
 	}
-	if held != nil {
-		return refuse(event.KindBusy, true)
+	if !same {
+		held = &modelPrepared{first: p, since: m.logTime}
+		m.prepared[p.TxnID] = held
+	}
+	yes := result{seq: index, vote: "yes", far: fmt.Sprintf("%+v", x.far)}
+	if answering(p.Ops) {
+		yes.results = fmt.Sprintf("%+v", x.results)
+	}
+	held.parts, held.neighbors = append(held.parts, &modelPart{p, yes}), append(held.neighbors, x.neighbors...)
+	return yes
+}
+
+func (m *model) votes(p *transport.Prepare, held *modelPrepared, same bool, request *modelRequest) (x executed, kind event.Kind, retry bool) {
+	if request != nil {
+		return x, request.refused.Kind, false
+	}
+	if held != nil && !same {
+		return x, event.KindBusy, true
 	}
 	if kind := m.untimely(p.Issued); kind != "" {
-		return refuse(kind, false)
+		return x, kind, false
 	}
 	if kind := m.invalid(p.Ops); kind != "" {
-		return refuse(kind, false)
+		return x, kind, false
 	}
-	if _, op := m.holder(p.Ops); op > 0 {
-		return refuse(event.KindLocked, true)
+	if kind := m.tooNew(p.Ops, true); kind != "" {
+		return x, kind, false
 	}
-	if m.missing(p.Ops) > 0 {
-		return refuse(event.KindPrecondition, false)
+	if m.level < 3 && (p.Part > 0 || p.Open) {
+		return x, event.KindUnsupported, false
 	}
-	m.prepared[p.TxnID], m.since[p.TxnID] = p, m.logTime
-	return result{seq: index, vote: "yes"}
+	if _, op := m.holder(p.Ops, p.TxnID); op > 0 {
+		return x, event.KindLocked, true
+	}
+	try, now := m.copied(), m.logTime
+	if same {
+		now = held.since
+		m.execute(&try, held.ops(), now, p.TxnID)
+	}
+	x = m.execute(&try, p.Ops, now, p.TxnID)
+	return x, x.kind, x.kind == event.KindLocked
 }
 
 func (m *model) finish(index uint64, f *transport.Finish) result {
 	defer m.raise(f.Horizon)
 	key := modelAttempt{f.TxnID, f.Attempt}
-	if p := m.prepared[f.TxnID]; p != nil && p.Attempt == f.Attempt {
+	if p := m.prepared[f.TxnID]; p != nil && p.first.Attempt == f.Attempt {
+		if f.Commit && p.open() {
+			return result{kind: event.KindConflict}
+		}
 		delete(m.prepared, f.TxnID)
-		m.attempts[key] = &modelEnd{begin: p.Begin, committed: f.Commit, seq: index, kind: event.KindAborted, retry: true}
+		m.attempts[key] = &modelEnd{begin: p.first.Begin, committed: f.Commit, seq: index, kind: event.KindAborted, retry: true}
 		if f.Commit {
-			m.apply(p.Ops)
-			m.requests[f.TxnID] = &modelRequest{issued: p.Issued, seq: index}
+			now := m.logTime
+			if m.level >= 3 {
+				now = p.since
+			}
+			x := m.execute(&m.graph, p.ops(), now, f.TxnID)
+			if answering(p.ops()) {
+				m.results = append(m.results, modelResults{key, m.logTime, fmt.Sprintf("%+v", x.results)})
+			}
+			m.requests[f.TxnID] = &modelRequest{issued: p.first.Issued, seq: index}
 		}
 		return result{seq: index}
 	}
@@ -433,7 +753,13 @@ var (
 	modelTags       = []string{"k", "t", ""}
 )
 
+// modelNumbers are what attributes hold where numbers are asked for.
+var modelNumbers = []string{"5", "-7", "9223372036854775807", "-9223372036854775808", "9223372036854775808", "x", "", "1_0", "+3", " 4"}
+
 func drawOp(t *rapid.T) Op {
+	if rapid.IntRange(0, 2).Draw(t, "of level 3") == 0 {
+		return drawTxnOp(t)
+	}
 	op := Op{
 		Kind: rapid.SampledFrom([]transport.OpKind{transport.OpLearnConcept, transport.OpLearnConcept, transport.OpLearnAssociation,
 			transport.OpLinkOut, transport.OpLinkIn}).Draw(t, "kind"),
@@ -464,6 +790,33 @@ func drawOp(t *rapid.T) Op {
 	return op
 }
 
+// drawTxnOp draws what only level 3 has, or has beside other ops.
+func drawTxnOp(t *rapid.T) Op {
+	op := Op{
+		Kind: rapid.SampledFrom([]transport.OpKind{transport.OpDeleteConcept, transport.OpDeleteConcept, transport.OpDeleteAssociation, transport.OpDeleteAssociationType,
+			transport.OpUnlinkOut, transport.OpUnlinkIn, transport.OpUnlinkOutType, transport.OpUnlinkInType, transport.OpSetAttribute, transport.OpAdd, transport.OpAdd,
+			transport.OpRead, transport.OpRead, transport.OpReadNeighbors, transport.OpReadNeighbors, transport.OpExists, transport.OpAbsent, transport.OpVersion,
+			transport.OpAttributeEquals, transport.OpAttributeAtLeast}).Draw(t, "kind"),
+		ID: rapid.SampledFrom(modelIDs).Draw(t, "id"),
+	}
+	if ends(op.Kind) {
+		op.Target = rapid.SampledFrom(modelIDs).Draw(t, "target")
+		op.AssocType = uint32(rapid.IntRange(0, 2).Draw(t, "type"))
+		return op
+	}
+	switch op.Kind {
+	case transport.OpVersion:
+		op.Version = uint64(rapid.IntRange(1, 3).Draw(t, "version"))
+	case transport.OpSetAttribute, transport.OpAttributeEquals:
+		op.Value = rapid.SampledFrom(modelNumbers).Draw(t, "value")
+		op.Key = rapid.SampledFrom(modelAttributes).Draw(t, "key")
+	case transport.OpAdd, transport.OpAttributeAtLeast:
+		op.Number = rapid.SampledFrom([]int64{0, 1, -1, 12, math.MaxInt64, math.MinInt64}).Draw(t, "number")
+		op.Key = rapid.SampledFrom(modelAttributes).Draw(t, "key")
+	}
+	return op
+}
+
 func drawOps(t *rapid.T) []Op { return rapid.SliceOfN(rapid.Custom(drawOp), 1, 4).Draw(t, "ops") }
 
 func (m *model) drawCommand(t *rapid.T) Command {
@@ -480,12 +833,19 @@ func (m *model) drawCommand(t *rapid.T) Command {
 	}
 	switch rapid.IntRange(0, 5).Draw(t, "command") {
 	case 0, 1:
-		return Command{Kind: Prepare, Prepare: &transport.Prepare{TxnID: txn, Attempt: attempt, Begin: position("begin", 0),
-			Start: issued, Issued: issued, Coordinator: "master-1", Horizon: horizon, Ops: drawOps(t)}}
+		p := &transport.Prepare{TxnID: txn, Attempt: attempt, Begin: position("begin", 0),
+			Start: issued, Issued: issued, Coordinator: "master-1", Horizon: horizon, Ops: drawOps(t)}
+		if rapid.IntRange(0, 2).Draw(t, "in parts") == 0 {
+			p.Part, p.Open = uint32(rapid.IntRange(0, 2).Draw(t, "part")), rapid.Bool().Draw(t, "open")
+		}
+		if p.Part > 0 && rapid.Bool().Draw(t, "closing") {
+			p.Ops = nil
+		}
+		return Command{Kind: Prepare, Prepare: p}
 	case 2, 3:
 		f := &transport.Finish{TxnID: txn, Attempt: attempt, Begin: position("begin", 0), Commit: rapid.Bool().Draw(t, "commit"), Horizon: horizon}
 		if p := m.prepared[txn]; p != nil { // as it is in the log: the begin belongs to the attempt
-			f.Attempt, f.Begin = p.Attempt, p.Begin
+			f.Attempt, f.Begin = p.first.Attempt, p.first.Begin
 		}
 		return Command{Kind: Finish, Finish: f}
 	}
@@ -537,7 +897,7 @@ func (w *world) applyEntries(t *rapid.T) {
 		if n := len(w.log); n > 0 {
 			index = w.log[n-1].Index + uint64(rapid.SampledFrom([]int{1, 1, 1, 2}).Draw(t, "gap"))
 		}
-		en := raftgroup.Entry{Index: index, Term: 1, Version: 1, Level: Level}
+		en := raftgroup.Entry{Index: index, Term: 1, Version: 1, Level: w.m.level}
 		en.Time = max(w.m.logTime, testTime) + int64(rapid.SampledFrom([]int{-5, 0, 1, 1, 3, 40}).Draw(t, "time"))*1_000_000
 		var commands []Command
 		w.m.logTime = max(w.m.logTime, en.Time)
@@ -557,15 +917,22 @@ func (w *world) applyEntries(t *rapid.T) {
 	}
 }
 
+func resultsText(results []transport.OpResult) string {
+	if results == nil {
+		return ""
+	}
+	return fmt.Sprintf("%+v", results)
+}
+
 func compareAnswer(t *rapid.T, what string, got Answer, want result) {
-	have := result{seq: got.Seq, done: got.AlreadyDone, nothing: got.Nothing}
+	have := result{seq: got.Seq, done: got.AlreadyDone, nothing: got.Nothing, omitted: got.ResultsOmitted, results: resultsText(got.Results)}
 	err := got.Err
 	if p := got.Prepare; p != nil {
 		switch {
 		case p.AlreadyDone:
 			have.vote = "done"
 		case p.Vote:
-			have.vote = "yes"
+			have.vote, have.results, have.far = "yes", resultsText(p.Results), fmt.Sprintf("%+v", p.Far)
 		default:
 			have.vote, have.retry = "no", p.Retry
 			err = p.Reason
@@ -803,21 +1170,36 @@ func (w *world) checkTransactions(t *rapid.T) {
 	if len(got) != len(w.m.prepared) {
 		t.Fatalf("prepared %+v, the model has %d", got, len(w.m.prepared))
 	}
-	holders := map[string]event.TxnID{}
 	for _, p := range got {
 		want := w.m.prepared[p.TxnID]
-		if want == nil || want.Attempt != p.Attempt || want.Begin != p.Begin || want.Start != p.Start || p.Since != w.m.since[p.TxnID] {
+		if want == nil || want.first.Attempt != p.Attempt || want.first.Begin != p.Begin || want.first.Start != p.Start || p.Since != want.since || p.Open != want.open() {
 			t.Fatalf("prepared %+v, the model has %+v", p, want)
-		}
-		for _, row := range w.m.rows(want.Ops) {
-			holders[row] = p.TxnID
 		}
 	}
 	for _, name := range modelIDs {
 		h, held := w.e.Holder(name)
-		if want, ok := holders[name]; ok != held || h.Txn != want {
+		if want, ok := w.m.held(name, false, event.TxnID{}); ok != held || h.Txn != want {
 			t.Fatalf("%q is held by %v (%v), the model says %v (%v)", name, h, held, want, ok)
 		}
+		h, held = w.e.Conflict(lock.Row{ID: name, Mode: lock.Exclusive}, id(1))
+		if want, ok := w.m.held(name, true, id(1)); ok != held || h.Txn != want {
+			t.Fatalf("a writer of %q conflicts with %v (%v), the model says %v (%v)", name, h, held, want, ok)
+		}
+	}
+	for n := range byte(7) {
+		for attempt := range uint64(3) {
+			got, err := w.e.Results(&transport.TxnResults{TxnID: id(n), Attempt: attempt})
+			text, omitted := w.m.resultsOf(modelAttempt{id(n), attempt})
+			if attempt == 0 {
+				text, omitted = "", true // of a write: only its repetition gets them
+			}
+			if err != nil || got.Omitted != omitted || resultsText(got.Results) != text {
+				t.Fatalf("results of attempt %d are %+v, %v; the model has %s", attempt, got, err, text)
+			}
+		}
+	}
+	if n := w.e.state.kept.len(); n != len(w.m.results) {
+		t.Fatalf("%d results are kept, the model keeps %d", n, len(w.m.results))
 	}
 	if n := w.e.state.outcomes.Len(); n != len(w.m.requests) || n != len(w.e.state.requests) {
 		t.Fatalf("%d requests are remembered (%d by id), the model has %d", n, len(w.e.state.requests), len(w.m.requests))
@@ -831,6 +1213,7 @@ func TestEngineIsItsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := levelBounds()
 		b.requests, b.window, b.ahead, b.prepared, b.attempts = 4, 60_000_000, 10_000_000, 3, 5
+		b.results, b.resultsWindow = 3, 30_000_000
 		fs := vfs.NewCrashableMem()
 		w := &world{t: t, fs: fs, m: newModel(b), bounds: b, vectors: map[uint64]map[string]string{0: {}}}
 		w.e = mustOpen(t, w.options(fs))
@@ -840,6 +1223,7 @@ func TestEngineIsItsModel(t *testing.T) {
 			"apply":            w.applyEntries,
 			"apply more":       w.applyEntries,
 			"apply even more":  w.applyEntries,
+			"raise the level":  func(*rapid.T) { w.m.level = 3 },
 			"crash":            w.crash,
 			"reopen":           w.reopen,
 			"forget":           w.forget,

@@ -8,10 +8,15 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/pack"
+	"github.com/sutra-grid/sutra-grid/transport"
 )
 
-// formatVersion is the version of the key space, in the meta record and in snapshots; upgrade.go says what changed.
-const formatVersion = 2
+// The versions of the key space, in the meta record and in snapshots; upgrade.go says what changed.
+const (
+	oldestFormat  = 1
+	indexedFormat = 2 // of a new store
+	formatVersion = 3 // of one that has applied an entry of level 3
+)
 
 // meta is the shard's own record: written with every batch. Everything in it is the same on every replica.
 type meta struct {
@@ -127,6 +132,19 @@ const (
 
 	deleteNothing outcomeState = 4 // a delete met nothing
 	deleteRefused outcomeState = 5 // a delete was refused for the number of associations
+
+	// A write of level 3 was refused; unmet.go says what each means.
+	refusedPresent    outcomeState = 6
+	refusedVersion    outcomeState = 7
+	refusedAttribute  outcomeState = 8
+	refusedNumber     outcomeState = 9
+	refusedOverflow   outcomeState = 10
+	refusedAttributes outcomeState = 11
+	refusedEdges      outcomeState = 12
+	refusedResults    outcomeState = 13
+	refusedSize       outcomeState = 14
+	refusedAbsent     outcomeState = 15
+	lastState                      = refusedAbsent
 )
 
 // outcome is a row of the request table. Like every record it holds no text that is made for people: texts may change with
@@ -136,13 +154,14 @@ type outcome struct {
 	Issued   int64        `wire:"issued"`
 	Seq      uint64       `wire:"seq"`       // index at which it took effect or was refused
 	Body     []byte       `wire:"body"`      // of a write: the beginning of its body's SHA-256 (safety S30)
-	OpNumber uint32       `wire:"op_number"` // of a refused write: 1 + index of the op that met nothing
-	Absent   string       `wire:"absent"`    // of a refused write: the concept that was absent, or had too many associations
+	OpNumber uint32       `wire:"op_number"` // of a refused write: 1 + index of the op that was
+	Concept  string       `wire:"absent"`    // of a refused write: the concept that was absent, or was not as the op wants it
 }
 
-func (o *outcome) refused() bool { return o.State == writeRefused || o.State == deleteRefused }
+func (o *outcome) refused() bool { return refusals[o.State].kind != "" }
 
-// preparedRecord is an attempt in doubt.
+// preparedRecord is an attempt in doubt. One of a single part that deletes nothing is written as preparedRecord1, if opForm1
+// says all of its ops.
 type preparedRecord struct {
 	Attempt      uint64          `wire:"attempt"`
 	Begin        event.Position  `wire:"begin"`
@@ -151,7 +170,49 @@ type preparedRecord struct {
 	Since        int64           `wire:"since"` // log time, unix µs
 	Coordinator  event.MasterID  `wire:"coordinator"`
 	Participants []event.ShardID `wire:"participants"`
-	Ops          []opForm        `wire:"ops"`
+	Ops          []opForm        `wire:"ops"` // of the part that came first
+	Part         uint32          `wire:"part,optional"`
+	Open         bool            `wire:"open,optional"`
+	More         []partRecord    `wire:"more,optional"`      // the parts that came later, in the order in which they did
+	Neighbors    []string        `wire:"neighbors,optional"` // what deletes lock besides the ids that the ops name, sorted
+}
+
+// partRecord is a part of an attempt.
+type partRecord struct {
+	Part uint32   `wire:"part"`
+	Open bool     `wire:"open"`
+	Ops  []opForm `wire:"ops"`
+}
+
+type preparedRecord1 struct {
+	Attempt      uint64          `wire:"attempt"`
+	Begin        event.Position  `wire:"begin"`
+	Start        int64           `wire:"start"`
+	Issued       int64           `wire:"issued"`
+	Since        int64           `wire:"since"`
+	Coordinator  event.MasterID  `wire:"coordinator"`
+	Participants []event.ShardID `wire:"participants"`
+	Ops          []opForm1       `wire:"ops"`
+}
+
+// stored is the record of a first part in the form in which it is written; ops are its Ops.
+func (r *preparedRecord) stored(ops []transport.Op) any {
+	if ops, ok := forms1(ops); ok && r.Part == 0 && !r.Open && len(r.Neighbors) == 0 {
+		return &preparedRecord1{r.Attempt, r.Begin, r.Start, r.Issued, r.Since, r.Coordinator, r.Participants, ops}
+	}
+	return r
+}
+
+// parts are all parts in the order in which they came.
+func (r *preparedRecord) parts() []partRecord {
+	return append([]partRecord{{r.Part, r.Open, r.Ops}}, r.More...)
+}
+
+// resultsRecord is what a write or a committed attempt answered.
+type resultsRecord struct {
+	Kept    int64        `wire:"kept"`    // since this log time, unix µs
+	Ops     uint32       `wire:"ops"`     // how many there were
+	Results []resultForm `wire:"results"` // of those that answered something, in their order
 }
 
 // attemptRecord is an attempt that ended here, kept until the horizon passes its begin.

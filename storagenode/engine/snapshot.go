@@ -89,6 +89,7 @@ type snapshot struct {
 	store   *store
 	db      *pebble.Snapshot
 	applied uint64
+	format  uint32
 	stats   Stats
 }
 
@@ -103,7 +104,7 @@ func (e *Engine) Snapshot() (raftgroup.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &snapshot{e: e, store: s, db: s.db.NewSnapshot(), applied: e.Applied(), stats: e.Stats()}, nil
+	return &snapshot{e: e, store: s, db: s.db.NewSnapshot(), applied: e.Applied(), format: e.shared.Load().Format, stats: e.Stats()}, nil
 }
 
 // Release lets the store forget the snapshot.
@@ -124,7 +125,7 @@ func (s *snapshot) Keep(w io.Writer) error {
 		return err
 	}
 	out := chunkWriter{w: bufio.NewWriterSize(w, 1<<10), group: string(s.e.o.ShardID)}
-	err := out.record(keptRecord{keptMagic, formatVersion, s.e.o.ShardID, s.applied, s.stats.Concepts, s.stats.Edges, s.stats.Vectors})
+	err := out.record(keptRecord{keptMagic, s.format, s.e.o.ShardID, s.applied, s.stats.Concepts, s.stats.Edges, s.stats.Vectors})
 	if err == nil {
 		err = out.w.Flush()
 	}
@@ -144,7 +145,7 @@ func (s *snapshot) Write(w io.Writer) error {
 
 func (s *snapshot) stream(w io.Writer) error {
 	out := chunkWriter{w: bufio.NewWriterSize(w, 64<<10), group: string(s.e.o.ShardID)}
-	err := out.record(snapshotHeader{snapshotMagic, formatVersion, s.e.o.ShardID, s.applied})
+	err := out.record(snapshotHeader{snapshotMagic, s.format, s.e.o.ShardID, s.applied})
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/pack"
 	"github.com/sutra-grid/sutra-grid/storagenode/lock"
-	"github.com/sutra-grid/sutra-grid/transport"
 	"github.com/tidwall/btree"
 )
 
@@ -22,6 +21,8 @@ type state struct {
 	outcomes *btree.BTreeG[outcomeRef]    // the request table's rows, in the order in which they are evicted
 	requests map[event.RequestID]struct{} // the same by id: most requests are new, and asking the store costs more
 	attempts *btree.BTreeG[attemptRef]    // the ended attempts, in the order in which the horizon passes them
+
+	kept kept // whose results are kept
 
 	prepared map[event.TxnID]*Prepared // as the log has it
 	doubt    doubt                     // the same as readers see it
@@ -65,10 +66,13 @@ type Prepared struct {
 	Start        int64 // unix µs of the transaction's first attempt
 	Coordinator  event.MasterID
 	Participants []event.ShardID
-	Since        int64 // log time of the prepare, unix µs
+	Since        int64 // log time of the prepare, of the first part that came, unix µs
+	Open         bool  // another part is to come: it cannot be committed as yet
 
 	issued int64
-	ids    []string // what it locks
+	rows   []lock.Row // what it locks
+	parts  []uint32   // what has come, in that order
+	plain  bool       // its ops only learn
 }
 
 func newState() *state {
@@ -77,6 +81,7 @@ func newState() *state {
 		outcomes: btree.NewBTreeGOptions(outcomeRef.less, options),
 		attempts: btree.NewBTreeGOptions(attemptRef.less, options),
 		requests: make(map[event.RequestID]struct{}),
+		kept:     newKept(),
 		prepared: make(map[event.TxnID]*Prepared),
 		doubt:    doubt{prepared: make(map[event.TxnID]*Prepared)},
 	}
@@ -92,7 +97,7 @@ func (s *state) held() []lock.Held {
 }
 
 func (p *Prepared) held() lock.Held {
-	return lock.Held{Holder: lock.Holder{Txn: p.TxnID, Attempt: p.Attempt, Start: p.Start}, IDs: p.ids}
+	return lock.Held{Holder: lock.Holder{Txn: p.TxnID, Attempt: p.Attempt, Start: p.Start}, Rows: p.rows}
 }
 
 // doubt is the transactions in doubt for readers. Like a lock, one goes only when what it wrote can be read.
@@ -137,33 +142,6 @@ func (e *Engine) Prepared() []Prepared {
 	return list
 }
 
-// LockIDs are the ids that ops lock at this shard, sorted and distinct: every row that a write touches, and for an
-// association the ends that live here (safety S8).
-func LockIDs(ops []transport.Op) []string {
-	ids := make([]string, 0, len(ops))
-	for i := range ops {
-		a, b := localEnds(&ops[i])
-		ids = append(ids, a)
-		if b != "" {
-			ids = append(ids, b)
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
-}
-
-// localEnds are the ids of op that live at this shard; b is empty when there is only one.
-func localEnds(op *transport.Op) (a, b string) {
-	switch op.Kind {
-	case transport.OpLearnAssociation, transport.OpDeleteAssociation, transport.OpDeleteAssociationType:
-		return op.ID, op.Target
-	case transport.OpLinkIn:
-		return op.Target, ""
-	default:
-		return op.ID, ""
-	}
-}
-
 func errorIsNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 func encodeMeta(m meta) ([]byte, error) { return pack.AppendArray(nil, m) }
@@ -186,6 +164,7 @@ func loadState(db *pebble.DB, o *Options) (*state, error) {
 		eachRow(db, tableOutcome, s.loadOutcome),
 		eachRow(db, tablePrepared, s.loadPrepared),
 		eachRow(db, tableAttempt, s.loadAttempt),
+		eachRow(db, tableResults, s.loadResults),
 	)
 }
 
@@ -269,13 +248,25 @@ func decodePrepared(key, value []byte) (*Prepared, error) {
 	if err := pack.UnmarshalLoose(value, &r); err != nil {
 		return nil, err
 	}
-	return r.prepared(id, opsOfForm(r.Ops)), nil
+	return r.prepared(id), nil
 }
 
 // prepared is what stays in memory of the record: everything but the intents.
-func (r *preparedRecord) prepared(id event.TxnID, ops []transport.Op) *Prepared {
-	return &Prepared{
+func (r *preparedRecord) prepared(id event.TxnID) *Prepared {
+	p := &Prepared{
 		TxnID: id, Attempt: r.Attempt, Begin: r.Begin, Start: r.Start, Coordinator: r.Coordinator,
-		Participants: r.Participants, Since: r.Since, issued: r.Issued, ids: LockIDs(ops),
+		Participants: r.Participants, Since: r.Since, Open: true, issued: r.Issued, plain: true,
 	}
+	for _, part := range r.parts() {
+		ops := opsOfForm(part.Ops)
+		p.rows = append(p.rows, Locks(ops)...)
+		p.parts = append(p.parts, part.Part)
+		p.Open = p.Open && part.Open
+		p.plain = p.plain && plain(ops)
+	}
+	for _, id := range r.Neighbors {
+		p.rows = append(p.rows, lock.Row{ID: id, Mode: lock.Exclusive})
+	}
+	p.rows = lock.Merge(p.rows)
+	return p
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/transport"
@@ -14,6 +15,8 @@ import (
 //	   │                          └─────── finish: abort ──> attempt refused
 //	   ├────── prepare: no ─────────────────────────────────> attempt refused
 //	   └────── finish: abort ───────────────────────────────> attempt refused
+//
+// An attempt may come in parts (parts.go), which are in doubt together.
 //
 // An attempt that ended keeps its row until the horizon passes its begin, so a late copy of any of its messages changes
 // nothing; the outcome stays in the request table.
@@ -42,24 +45,32 @@ func (a *applier) prepare(p *transport.Prepare) (Answer, error) {
 		// Not kept: whatever begins there is refused for ever.
 		return a.vote(no(tooOld(p.Begin, a.meta.Horizon), true)), nil
 	}
-	if len(a.prepared) >= a.e.o.bounds.prepared || a.attempts.Len() >= a.e.o.bounds.attempts {
+	also := a.prepared[p.TxnID]
+	if also != nil && also.Attempt != p.Attempt {
+		also = nil
+	}
+	if also == nil && (len(a.prepared) >= a.e.o.bounds.prepared || a.attempts.Len() >= a.e.o.bounds.attempts) {
 		// No vote, for a no leaves a row.
 		return Answer{Err: busy(fmt.Sprintf("the shard has %d transactions in doubt and %d attempts above the horizon", len(a.prepared), a.attempts.Len()))}, nil
 	}
 	if found { // a single-shard write of this id was refused: that is the transaction's answer
 		return a.refuse(p, first.refusal("prepare"), false)
 	}
-	reason, retry, err := a.refusePrepare(&c)
+	if a.rewrote > maxRewriteEntry { // neither
+		return Answer{Err: a.rewroteEnough("prepare")}, nil
+	}
+	var part part
+	reason, retry, err := a.refusePrepare(&c, also, &part)
 	if err != nil {
 		return Answer{}, err
 	}
 	if reason != nil {
 		return a.refuse(p, reason, retry)
 	}
-	return a.grant(p)
+	return a.grant(p, also, &part)
 }
 
-// knownAttempt answers a prepare of an attempt that ended here or is prepared.
+// knownAttempt answers a prepare of an attempt that ended here, and of a part that is prepared.
 func (a *applier) knownAttempt(p *transport.Prepare) (known bool, answer Answer, err error) {
 	ended, found, err := a.attempt(p.TxnID, p.Attempt)
 	switch prepared := a.prepared[p.TxnID]; {
@@ -69,8 +80,9 @@ func (a *applier) knownAttempt(p *transport.Prepare) (known bool, answer Answer,
 		return true, alreadyDone(ended.Seq), nil
 	case found:
 		return true, a.vote(no(ended.refusal(p), ended.Retry)), nil
-	case prepared != nil && prepared.Attempt == p.Attempt:
-		return true, a.vote(&transport.PrepareOk{Vote: true, OpIndex: -1}), nil
+	case prepared != nil && prepared.Attempt == p.Attempt && slices.Contains(prepared.parts, p.Part):
+		answer, err = a.yesAgain(prepared, p.Part)
+		return true, answer, err
 	}
 	return false, answer, nil
 }
@@ -81,10 +93,11 @@ func (r *attemptRecord) refusal(p *transport.Prepare) *event.Error {
 		Message: fmt.Sprintf("attempt %d of transaction %s was refused here before (%s)", p.Attempt, p.TxnID, r.Kind)}
 }
 
-// refusePrepare finds what speaks against a new attempt, and whether another attempt may be luckier.
-func (a *applier) refusePrepare(c *Command) (reason *event.Error, retry bool, err error) {
+// refusePrepare finds what speaks against a new attempt, or against another part of one that is prepared, and whether another
+// attempt may be luckier.
+func (a *applier) refusePrepare(c *Command, also *Prepared, part *part) (reason *event.Error, retry bool, err error) {
 	p := c.Prepare
-	if other := a.prepared[p.TxnID]; other != nil {
+	if other := a.prepared[p.TxnID]; other != also {
 		return busy(fmt.Sprintf("attempt %d of transaction %s is prepared here; ask for its outcome", other.Attempt, p.TxnID)), true, nil
 	}
 	if reason = a.timely("prepare", p.TxnID, p.Issued); reason != nil {
@@ -93,14 +106,23 @@ func (a *applier) refusePrepare(c *Command) (reason *event.Error, retry bool, er
 	if reason = validate(c, a.meta.Dimension); reason != nil {
 		return reason, false, nil
 	}
-	if reason = a.blocked(p.Ops); reason != nil {
+	if reason = levelRefuses(c, a.level); reason != nil {
+		return reason, false, nil
+	}
+	if also != nil && len(also.parts) >= maxParts {
+		return &event.Error{Kind: event.KindTooLarge, Op: "prepare", Message: fmt.Sprintf("an attempt has at most %d parts at a shard", maxParts)}, false, nil
+	}
+	if reason = a.blocked(p.Ops, p.TxnID); reason != nil {
 		return reason, true, nil
 	}
-	missing, err := a.checkOps(p.Ops)
-	if missing != nil {
-		reason = missing.refusal("prepare")
+	if also == nil && plain(p.Ops) {
+		missing, err := a.checkOps(p.Ops)
+		if missing != nil {
+			reason = missing.refusal("prepare")
+		}
+		return reason, false, err
 	}
-	return reason, false, err
+	return a.try(p, also, part)
 }
 
 func busy(message string) *event.Error {
@@ -122,9 +144,13 @@ func alreadyDone(seq uint64) Answer {
 	return Answer{Seq: seq, AlreadyDone: true, Prepare: &transport.PrepareOk{AlreadyDone: true, OpIndex: -1}}
 }
 
-// refuse votes no and keeps that the attempt is refused.
+// refuse votes no and keeps that the attempt is refused, with all of its parts.
 func (a *applier) refuse(p *transport.Prepare, reason *event.Error, retry bool) (Answer, error) {
 	record := attemptRecord{Begin: p.Begin, Seq: a.index, Retry: retry, Kind: reason.Kind, OpNumber: reason.OpNumber, Holder: reason.Txn}
+	if also := a.prepared[p.TxnID]; also != nil && also.Attempt == p.Attempt {
+		record.Begin = also.Begin
+		return a.vote(no(reason, retry)), a.dropPrepared(also, &record)
+	}
 	if err := a.endAttempt(p.TxnID, p.Attempt, record); err != nil {
 		return Answer{}, err
 	}
@@ -132,21 +158,38 @@ func (a *applier) refuse(p *transport.Prepare, reason *event.Error, retry bool) 
 }
 
 // grant votes yes: takes the locks and keeps the intents.
-func (a *applier) grant(p *transport.Prepare) (Answer, error) {
+func (a *applier) grant(p *transport.Prepare, also *Prepared, part *part) (Answer, error) {
 	a.adoptDimension(p.Ops)
-	record := preparedRecord{
-		Attempt: p.Attempt, Begin: p.Begin, Start: p.Start, Issued: p.Issued, Since: a.meta.LogTime,
-		Coordinator: p.Coordinator, Participants: p.Participants, Ops: formOfOps(p.Ops),
+	var record *preparedRecord
+	var row any
+	if also == nil {
+		record = &preparedRecord{
+			Attempt: p.Attempt, Begin: p.Begin, Start: p.Start, Issued: p.Issued, Since: a.meta.LogTime,
+			Coordinator: p.Coordinator, Participants: p.Participants, Ops: formOfOps(p.Ops), Part: p.Part, Open: p.Open,
+		}
+	} else {
+		var err error
+		if record, err = a.intents(also); err != nil {
+			return Answer{}, err
+		}
+		record.More = append(record.More, partRecord{p.Part, p.Open, formOfOps(p.Ops)})
+		if len(p.Participants) > len(record.Participants) { // deletes have found more of them
+			record.Participants = p.Participants
+		}
+	}
+	record.Neighbors = union(record.Neighbors, part.neighbors)
+	if row = record; also == nil {
+		row = record.stored(p.Ops)
 	}
 	a.key = preparedKey(a.key[:0], p.TxnID)
-	if err := a.putRecord(a.key, &record); err != nil {
+	if err := a.putRecord(a.key, row); err != nil {
 		return Answer{}, err
 	}
-	prepared := record.prepared(p.TxnID, p.Ops)
+	prepared := record.prepared(p.TxnID)
 	a.prepared[p.TxnID] = prepared
 	a.doubt.add(prepared)
 	a.e.locks.Grant(prepared.held())
-	return a.vote(&transport.PrepareOk{Vote: true, OpIndex: -1}), nil
+	return a.vote(part.yes()), nil
 }
 
 // finish brings the decision to an attempt. The decision comes first and the horizon second: an attempt that is decided
@@ -164,6 +207,10 @@ func (a *applier) finish(f *transport.Finish) (Answer, error) {
 
 func (a *applier) decide(f *transport.Finish) (Answer, error) {
 	if p := a.prepared[f.TxnID]; p != nil && p.Attempt == f.Attempt {
+		if f.Commit && p.Open {
+			return Answer{Err: &event.Error{Kind: event.KindConflict, Op: "finish transaction " + f.TxnID.String(),
+				Message: fmt.Sprintf("attempt %d is committed, and another part of it was to come to shard %s; nothing was written", f.Attempt, a.meta.ShardID)}}, nil
+		}
 		if f.Commit {
 			return a.commitPrepared(p)
 		}
@@ -200,16 +247,23 @@ func (a *applier) contradiction(f *transport.Finish, committed bool) *event.Erro
 
 // commitPrepared writes an attempt's intents. They were checked when it was prepared and its locks kept them possible.
 func (a *applier) commitPrepared(p *Prepared) (Answer, error) {
-	var record preparedRecord
-	a.key = preparedKey(a.key[:0], p.TxnID)
-	found, err := a.getRecord(a.key, &record)
+	record, err := a.intents(p)
 	if err != nil {
 		return Answer{}, err
 	}
-	if !found {
-		return Answer{}, fmt.Errorf("transaction %s is prepared and has no intents", p.TxnID)
+	if a.level >= txnLevel {
+		a.now = p.Since // so that what its reads answered of its own writes is so
 	}
-	if err := a.applyOps(opsOfForm(record.Ops)); err != nil {
+	if p.plain {
+		err = a.applyOps(opsOfForm(record.Ops))
+		for i := 0; err == nil && i < len(record.More); i++ {
+			err = a.applyOps(opsOfForm(record.More[i].Ops))
+		}
+	} else {
+		err = a.commitParts(p, record)
+	}
+	a.now = a.meta.LogTime
+	if err != nil {
 		return Answer{}, fmt.Errorf("commit transaction %s: %w", p.TxnID, err)
 	}
 	done := outcome{State: txnDone, Issued: p.issued, Seq: a.index}
@@ -256,6 +310,11 @@ func (a *applier) raiseHorizon(h event.Position) error {
 	a.meta.Horizon = h
 	for ref, ok := a.attempts.Min(); ok && !positionLess(h, ref.begin); ref, ok = a.attempts.Min() {
 		a.attempts.PopMin()
+		if kept, ok := a.kept.of[resultsID{id: ref.txn, attempt: ref.attempt}]; ok {
+			if err := a.dropResults(kept); err != nil {
+				return err
+			}
+		}
 		a.key = attemptKey(a.key[:0], ref.txn, ref.attempt)
 		if err := a.deleteRow(a.key); err != nil {
 			return err

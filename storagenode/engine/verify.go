@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/sutra-grid/sutra-grid/internal/pack"
+	"github.com/sutra-grid/sutra-grid/storagenode/lock"
 )
 
 // verifier holds every row of a stopped store against those that must go with it. It counts rows and asks for single ones,
@@ -15,9 +16,9 @@ type verifier struct {
 	x      *Stopped
 	report func(error)
 
-	rows    map[byte]uint64 // by table
-	indexed uint64          // rows that the concepts must have in the tables of indexes
-	locked  map[string]bool // ids that transactions in doubt hold
+	rows    map[byte]uint64      // by table
+	indexed uint64               // rows that the concepts must have in the tables of indexes
+	locked  map[string]lock.Mode // ids that transactions in doubt hold
 }
 
 // The tables in the order of their keys, and what checks a row. Tables 12 to 1f are the vectors' own: what is in them is
@@ -36,6 +37,7 @@ var verified = []struct {
 	{tableOutcome, "requests", (*verifier).outcome},
 	{tablePrepared, "transactions in doubt", (*verifier).prepared},
 	{tableAttempt, "ended attempts", (*verifier).attempt},
+	{tableResults, "kept results", (*verifier).results},
 	{tableByTime, "index by time", (*verifier).indexRow},
 	{tableByAttribute, "index by attribute", (*verifier).indexRow},
 	{tableByTag, "index by tag", (*verifier).indexRow},
@@ -51,7 +53,7 @@ func (x *Stopped) Verify(ctx context.Context, report func(error)) error {
 	for _, f := range files {
 		report(f)
 	}
-	v := &verifier{x: x, report: report, rows: map[byte]uint64{}, locked: map[string]bool{}}
+	v := &verifier{x: x, report: report, rows: map[byte]uint64{}, locked: map[string]lock.Mode{}}
 	for _, t := range verified {
 		err := x.rows(ctx, t.table, func(key, value []byte) error {
 			v.rows[t.table]++
@@ -88,7 +90,7 @@ func (v *verifier) counts() {
 			v.report(fmt.Errorf("%s: %d rows, must be %d", c.name, c.got, c.want))
 		}
 	}
-	if got := v.rows[tableByTime] + v.rows[tableByAttribute] + v.rows[tableByTag]; m.Format == formatVersion && got != v.indexed {
+	if got := v.rows[tableByTime] + v.rows[tableByAttribute] + v.rows[tableByTag]; m.Format >= indexedFormat && got != v.indexed {
 		v.report(fmt.Errorf("indexes: %d rows, must be %d", got, v.indexed))
 	}
 }
@@ -150,7 +152,7 @@ func (v *verifier) concept(key, value []byte) error {
 		err = fmt.Errorf("it says dimension %d, and that there is a vector: %v", r.Dimension, vector)
 	}
 	errs = append(errs, err)
-	if v.x.meta.Format == formatVersion {
+	if v.x.meta.Format >= indexedFormat {
 		x := indexed{created: r.Created, attributes: r.Attributes, tags: r.Tags}
 		for _, k := range x.keys(id) {
 			v.indexed++
@@ -227,7 +229,7 @@ func (v *verifier) outcome(key, value []byte) error {
 	if err := pack.UnmarshalLoose(value, &o); err != nil {
 		return err
 	}
-	if o.State < writeDone || o.State > deleteRefused || o.Seq > v.x.meta.Applied {
+	if o.State < writeDone || o.State > lastState || o.Seq > v.x.meta.Applied {
 		return fmt.Errorf("state %d of entry %d; the last applied one is %d", o.State, o.Seq, v.x.meta.Applied)
 	}
 	return nil
@@ -238,13 +240,20 @@ func (v *verifier) prepared(key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range p.ids {
-		if v.locked[id] {
-			return fmt.Errorf("transaction %s holds %q, as another one does", p.TxnID, id)
+	for _, row := range p.rows {
+		if held, also := v.locked[row.ID]; also && row.Conflicts(lock.Row{ID: row.ID, Mode: held}) {
+			return fmt.Errorf("transaction %s holds %q, as another one does", p.TxnID, row.ID)
 		}
-		v.locked[id] = true
+		v.locked[row.ID] = row.Mode
 	}
 	return nil
+}
+
+func (v *verifier) results(key, value []byte) error {
+	if _, err := splitResultsKey(key); err != nil {
+		return err
+	}
+	return new(resultsRecord).read(value)
 }
 
 func (v *verifier) attempt(key, value []byte) error {

@@ -6,18 +6,17 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
-	"github.com/sutra-grid/sutra-grid/storagenode/lock"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
 // write applies a single-shard write: all of its ops or none.
 func (a *applier) write(c *Command, body []byte) (Answer, error) {
-	if refusal := validate(c, a.meta.Dimension); refusal != nil {
-		return Answer{Err: refusal}, nil
+	refusal := validate(c, a.meta.Dimension)
+	if refusal == nil {
+		refusal = levelRefuses(c, a.level)
 	}
-	if c.deletes() && a.level < deletesLevel {
-		return Answer{Err: &event.Error{Kind: event.KindUnsupported, Op: opPhrase(&c.Write.Ops[0]),
-			Message: fmt.Sprintf("the shard's log is at level %d, deletes need %d", a.level, deletesLevel)}}, nil
+	if refusal != nil {
+		return Answer{Err: refusal}, nil
 	}
 	hash := bodyHash(body)
 	first, found, err := a.outcome(c.RequestID)
@@ -25,43 +24,127 @@ func (a *applier) write(c *Command, body []byte) (Answer, error) {
 		return Answer{}, err
 	}
 	if found {
-		return repeat(c.RequestID, first, hash), nil
+		return a.repeat(c, first, hash)
 	}
 	if refusal := a.admit(c); refusal != nil {
 		return Answer{Err: refusal}, nil
 	}
-	if c.deletes() {
-		return a.remove(c, hash)
+	record := outcome{State: writeDone, Issued: c.Issued, Seq: a.index, Body: hash}
+	switch {
+	case c.deletesAlone():
+		return a.deleteAlone(c, record)
+	case !plain(c.Write.Ops):
+		return a.perform(c, record)
 	}
 	missing, err := a.checkOps(c.Write.Ops)
 	if err != nil {
 		return Answer{}, err
 	}
-	record := outcome{State: writeDone, Issued: c.Issued, Seq: a.index, Body: hash}
-	answer := Answer{Seq: a.index}
 	if missing != nil {
-		// Kept like a success: a late copy of the request must not succeed after its sender was told that it failed.
-		record.State, record.OpNumber, record.Absent = writeRefused, missing.opNumber, missing.id
-		answer.Err = missing.refusal("write")
-	} else {
-		a.adoptDimension(c.Write.Ops)
-		if err := a.applyOps(c.Write.Ops); err != nil {
+		return a.refuseWrite(c, record, missing)
+	}
+	a.adoptDimension(c.Write.Ops)
+	if err := a.applyOps(c.Write.Ops); err != nil {
+		return Answer{}, err
+	}
+	return Answer{Seq: a.index}, a.putOutcome(c.RequestID, record)
+}
+
+// refuseWrite keeps a refusal like a success: a late copy of the request must not succeed after its sender was told that it failed.
+func (a *applier) refuseWrite(c *Command, record outcome, u *unmet) (Answer, error) {
+	record.State, record.OpNumber, record.Concept = u.state, u.opNumber, u.id
+	return Answer{Seq: a.index, Err: u.refusal("write")}, a.putOutcome(c.RequestID, record)
+}
+
+// perform executes a write whose ops must see each other.
+func (a *applier) perform(c *Command, record outcome) (Answer, error) {
+	if a.rewrote > maxRewriteEntry {
+		return Answer{Err: a.rewroteEnough("write")}, nil
+	}
+	a.begin()
+	x := execution{a: a}
+	if err := x.run(c.Write.Ops); err != nil {
+		return Answer{}, err
+	}
+	a.rewrote += x.rewritten + a.journal.bytes
+	if x.failed() || len(x.far) > 0 {
+		if err := a.undo(); err != nil {
+			return Answer{}, err
+		}
+	}
+	switch {
+	case x.locked != nil:
+		return Answer{Err: x.locked, Row: x.row}, nil
+	case x.unmet.state != 0:
+		return a.refuseWrite(c, record, &x.unmet)
+	case len(x.far) > 0:
+		return Answer{Err: needsTxn(&c.Write.Ops[x.farOp-1], x.farOp, x.absent)}, nil
+	}
+	a.keep()
+	answer := Answer{Seq: a.index}
+	if answers(c.Write.Ops) {
+		answer.Results = x.results
+		if err := a.keepResults(resultsID{id: c.RequestID, write: true}, x.results); err != nil {
 			return Answer{}, err
 		}
 	}
 	return answer, a.putOutcome(c.RequestID, record)
 }
 
+// maxRewriteEntry is how much one entry may write anew before it takes no further command that does. Commits are not counted
+// against it: they were when they were prepared.
+const maxRewriteEntry = 256 << 20
+
+func (a *applier) rewroteEnough(op string) *event.Error {
+	return &event.Error{Kind: event.KindBusy, Op: op, RetryAfterMillis: retryAfterMillis,
+		Message: fmt.Sprintf("the commands beside it write more than %d MiB anew", maxRewriteEntry>>20)}
+}
+
+// levelRefuses refuses what the log's level does not have: as the versions did that wrote these levels.
+func levelRefuses(c *Command, level uint32) *event.Error {
+	if level >= txnLevel {
+		return nil
+	}
+	ops, needs := c.ops(), uint32(deletesLevel)
+	for i := range ops {
+		op := &ops[i]
+		switch {
+		case learns(op.Kind):
+			continue
+		case !op.Kind.Deletes() || c.Kind == Prepare:
+			needs = txnLevel
+		case len(ops) > 1:
+			return &event.Error{Kind: event.KindInvalid, Op: opPhrase(op), OpNumber: uint32(i) + 1,
+				Message: fmt.Sprintf("ops[%d]: %s must be the only op of its write: the shard's log is at level %d, others beside it need %d", i, op.Kind, level, txnLevel)}
+		}
+		if level < needs {
+			return &event.Error{Kind: event.KindUnsupported, Op: opPhrase(op), OpNumber: uint32(i) + 1,
+				Message: fmt.Sprintf("the shard's log is at level %d, %s needs %d", level, op.Kind, needs)}
+		}
+	}
+	if p := c.Prepare; p != nil && (p.Part > 0 || p.Open) {
+		return &event.Error{Kind: event.KindUnsupported, Op: "prepare", Message: fmt.Sprintf("the shard's log is at level %d, an attempt in parts needs %d", level, txnLevel)}
+	}
+	return nil
+}
+
 // repeat gives a request its first answer again.
-func repeat(id event.RequestID, first outcome, hash []byte) Answer {
+func (a *applier) repeat(c *Command, first outcome, hash []byte) (Answer, error) {
 	if first.State != txnDone && !bytes.Equal(first.Body, hash) {
 		return Answer{Err: &event.Error{Kind: event.KindIDReused, Op: "write",
-			Message: fmt.Sprintf("request id %s was used for another write; give every write its own", id)}}
+			Message: fmt.Sprintf("request id %s was used for another write; give every write its own", c.RequestID)}}, nil
 	}
 	if first.refused() {
-		return Answer{Seq: first.Seq, Err: first.refusal("write")}
+		return Answer{Seq: first.Seq, Err: first.refusal("write")}, nil
 	}
-	return Answer{Seq: first.Seq, AlreadyDone: true, Nothing: first.State == deleteNothing}
+	answer := Answer{Seq: first.Seq, AlreadyDone: true, Nothing: first.State == deleteNothing}
+	if !answers(c.Write.Ops) {
+		return answer, nil
+	}
+	var err error
+	answer.Results, err = a.keptResults(resultsID{id: c.RequestID, write: true})
+	answer.ResultsOmitted = answer.Results == nil
+	return answer, err
 }
 
 // admit refuses a new write for its request id or for a lock. None of this is kept: the same request may be proposed again.
@@ -73,16 +156,7 @@ func (a *applier) admit(c *Command) *event.Error {
 	if refusal := a.timely("write", c.RequestID, c.Issued); refusal != nil {
 		return refusal
 	}
-	return a.blocked(c.Write.Ops)
-}
-
-// refusal is the answer of a refused write.
-func (o *outcome) refusal(op string) *event.Error {
-	if o.State == deleteRefused {
-		return &event.Error{Kind: event.KindTooLarge, Op: op, OpNumber: o.OpNumber,
-			Message: fmt.Sprintf("concept %q has more associations than one commit removes, which is %d; delete some of them first", o.Absent, transport.MaxDeleteEdges)}
-	}
-	return (&absence{o.OpNumber, o.Absent}).refusal(op)
+	return a.blocked(c.Write.Ops, event.TxnID{})
 }
 
 // retryAfterMillis is about how long a prepared attempt takes to end.
@@ -104,53 +178,8 @@ func (a *applier) timely(op string, id event.RequestID, issued int64) *event.Err
 
 func formatMicros(t int64) string { return time.UnixMicro(t).UTC().Format(time.RFC3339Nano) }
 
-// blocked refuses ops on an id that a prepared transaction holds.
-func (a *applier) blocked(ops []transport.Op) *event.Error {
-	if len(a.prepared) == 0 {
-		return nil
-	}
-	for i := range ops {
-		first, second := localEnds(&ops[i])
-		for _, id := range [2]string{first, second} {
-			if h, held := a.e.locks.Blocker(id); held && id != "" {
-				return lockedBy(&ops[i], uint32(i)+1, id, h)
-			}
-		}
-	}
-	return nil
-}
-
-func lockedBy(op *transport.Op, opNumber uint32, id string, h lock.Holder) *event.Error {
-	return &event.Error{Kind: event.KindLocked, Op: opPhrase(op), Txn: h.Txn, OpNumber: opNumber,
-		Message: fmt.Sprintf("concept %q is held by transaction %s, which is in doubt", id, h.Txn)}
-}
-
-// opPhrase says what an op was to do.
-func opPhrase(op *transport.Op) string {
-	switch op.Kind {
-	case transport.OpLearnConcept:
-		return fmt.Sprintf("learn concept %q", op.ID)
-	case transport.OpDeleteConcept:
-		return fmt.Sprintf("delete concept %q", op.ID)
-	case transport.OpDeleteAssociation, transport.OpDeleteAssociationType:
-		return fmt.Sprintf("delete association %q -> %q", op.ID, op.Target)
-	}
-	return fmt.Sprintf("learn association %q -> %q", op.ID, op.Target)
-}
-
-// absence is an association's end that is not there.
-type absence struct {
-	opNumber uint32 // 1 + index of the op
-	id       string
-}
-
-func (m *absence) refusal(op string) *event.Error {
-	return &event.Error{Kind: event.KindPrecondition, Op: op, OpNumber: m.opNumber,
-		Message: fmt.Sprintf("concept %q does not exist; learn it before its associations", m.id)}
-}
-
 // checkOps finds an association whose end is absent. Concepts that earlier ops of the same command learn are there.
-func (a *applier) checkOps(ops []transport.Op) (*absence, error) {
+func (a *applier) checkOps(ops []transport.Op) (*unmet, error) {
 	clear(a.learned)
 	for i := range ops {
 		op := &ops[i]
@@ -170,7 +199,7 @@ func (a *applier) checkOps(ops []transport.Op) (*absence, error) {
 				return nil, err
 			}
 			if !there {
-				return &absence{uint32(i) + 1, id}, nil
+				return &unmet{writeRefused, uint32(i) + 1, id}, nil
 			}
 		}
 	}
@@ -219,7 +248,7 @@ func (a *applier) learn(op *transport.Op) error {
 		return err
 	}
 	record := conceptRecord{
-		Version: 1, Created: a.created(op, before), Modified: a.meta.LogTime, Dimension: uint32(len(op.Embedding)),
+		Version: 1, Created: a.created(op, before), Modified: a.now, Dimension: uint32(len(op.Embedding)),
 		Strength: op.Strength, Confidence: op.Confidence, Content: op.Content,
 	}
 	if op.Metadata != nil {
@@ -268,7 +297,7 @@ func (a *applier) learnVector(op *transport.Op, had bool) error {
 			return nil
 		}
 		a.meta.Vectors--
-		if err := a.batch.Delete(a.key, nil); err != nil {
+		if err := a.remove(a.key); err != nil {
 			return err
 		}
 		return a.recordVector(op.ID)

@@ -1,0 +1,393 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"strconv"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/storagenode/lock"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// Bounds of one command. They decide what Apply answers: constants of level 3.
+const (
+	maxResultBytes  = 16 << 20 // of what its reads answer
+	maxRemoved      = 10_000   // associations that its deletes remove
+	maxRewrite      = 96 << 20 // of rows that it changes or deletes, as they were, and of concepts as it leaves them
+	maxConceptBytes = 32 << 20 // of a concept as set_attribute or add leaves it: as much as a log entry can hold
+)
+
+// execution runs the ops of a command in order and for real, each on what those before it left. What must not stay is undone
+// by the journal. It stops at the first op that cannot be.
+type execution struct {
+	a    *applier
+	self event.TxnID // whose locks are no obstacle; zero: a write
+	sure bool        // the ops were executed before, on the same state: bounds were kept
+
+	unmet  unmet
+	locked *event.Error // a row that no op names and that a transaction holds
+	row    string       // that row
+
+	results   []transport.OpResult // one per op
+	far       []transport.AssociationID
+	farSeen   map[transport.AssociationID]struct{}
+	absent    []string // the first few of their ends that are not here
+	farOp     uint32   // the first op that found one
+	neighbors []string // the ends that are here of what deletes of concepts remove
+
+	size, scanned, removed, rewritten int
+}
+
+// failed tells whether the ops cannot take effect.
+func (x *execution) failed() bool { return x.unmet.state != 0 || x.locked != nil }
+
+// run executes ops up to the first that cannot be.
+func (x *execution) run(ops []transport.Op) error {
+	x.a.adoptDimension(ops)
+	for i := range ops {
+		op := &ops[i]
+		x.results = append(x.results, transport.OpResult{})
+		state, err := x.step(op, &x.results[len(x.results)-1])
+		if err != nil {
+			return fmt.Errorf("%s: %w", opPhrase(op), err)
+		}
+		if state == 0 {
+			state = x.bound()
+		}
+		if state != 0 {
+			x.unmet = unmet{state, uint32(i) + 1, concerned(op)}
+		}
+		if x.locked != nil {
+			x.locked.OpNumber = uint32(i) + 1
+		}
+		if x.failed() {
+			return nil
+		}
+		if len(x.far) > 0 && x.farOp == 0 {
+			x.farOp = uint32(i) + 1
+		}
+		x.a.position++
+	}
+	return nil
+}
+
+// concerned is the concept that a refusal of op names.
+func concerned(op *transport.Op) string {
+	id, _ := localEnds(op)
+	return id
+}
+
+// bound holds what was done against the bounds of a command.
+func (x *execution) bound() outcomeState {
+	switch {
+	case x.sure:
+		return 0
+	case x.size > maxResultBytes || x.scanned > maxLinkScan:
+		return refusedResults
+	case x.removed > maxRemoved:
+		return refusedEdges
+	case x.rewritten+x.a.journal.bytes > maxRewrite:
+		return refusedSize
+	}
+	return 0
+}
+
+// step executes one op; a state other than 0 is why it cannot be.
+func (x *execution) step(op *transport.Op, result *transport.OpResult) (outcomeState, error) {
+	switch op.Kind {
+	case transport.OpLearnConcept:
+		return 0, x.a.learn(op)
+	case transport.OpLearnAssociation:
+		return x.link(op, outgoing, incoming)
+	case transport.OpLinkOut:
+		return x.link(op, outgoing)
+	case transport.OpLinkIn:
+		return x.link(op, incoming)
+	case transport.OpDeleteConcept:
+		return x.deleteConcept(op)
+	case transport.OpDeleteAssociation, transport.OpDeleteAssociationType:
+		return x.unlink(op, outgoing, incoming)
+	case transport.OpUnlinkOut, transport.OpUnlinkOutType:
+		return x.unlink(op, outgoing)
+	case transport.OpUnlinkIn, transport.OpUnlinkInType:
+		return x.unlink(op, incoming)
+	case transport.OpSetAttribute, transport.OpAdd:
+		return x.change(op, result)
+	case transport.OpRead:
+		return 0, x.read(op, result)
+	case transport.OpReadNeighbors:
+		return 0, x.readNeighbors(op, result)
+	case transport.OpExists, transport.OpAbsent, transport.OpVersion, transport.OpAttributeEquals, transport.OpAttributeAtLeast:
+		return x.compare(op)
+	}
+	return 0, fmt.Errorf("no handler for op %q", op.Kind)
+}
+
+// link stores the halves of an association that live here; their ends must exist.
+func (x *execution) link(op *transport.Op, sides ...side) (outcomeState, error) {
+	for _, s := range sides {
+		id := op.ID
+		if s == incoming {
+			id = op.Target
+		}
+		x.a.key = conceptKey(x.a.key[:0], id)
+		if there, err := x.a.has(x.a.key); err != nil || !there {
+			return writeRefused, err
+		}
+	}
+	for _, s := range sides {
+		if err := x.a.link(s, op); err != nil {
+			return 0, err
+		}
+	}
+	return 0, nil
+}
+
+// unlink removes the halves of associations between two concepts that live here.
+func (x *execution) unlink(op *transport.Op, sides ...side) (outcomeState, error) {
+	var set edgeSet
+	for _, s := range sides {
+		if err := x.a.linksBetween(op, s, &set); err != nil {
+			return 0, err
+		}
+	}
+	if len(set.list) > transport.MaxDeleteEdges {
+		return deleteRefused, nil
+	}
+	x.removed += len(set.list)
+	if len(sides) == 2 {
+		if _, err := x.others(set.list); err != nil {
+			return 0, err
+		}
+	}
+	if len(set.list) > 0 && sides[0] == outgoing {
+		x.a.meta.Written++
+	}
+	return 0, x.a.unlinkAll(set.list, sides...)
+}
+
+// deleteConcept removes a concept, and of its associations what is here; the rest is told of as far.
+func (x *execution) deleteConcept(op *transport.Op) (outcomeState, error) {
+	before, edges, err := x.a.found(op)
+	if err != nil || before == nil {
+		return 0, err
+	}
+	if len(edges) > transport.MaxDeleteEdges {
+		return deleteRefused, nil
+	}
+	x.removed += len(edges)
+	here, err := x.others(edges)
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range here {
+		if h, held := x.a.e.locks.Blocker(lock.Row{ID: id, Mode: lock.Exclusive}, x.self); held {
+			x.locked, x.row = lockedBy(op, 0, id, h), id
+			return 0, nil
+		}
+		if id != op.ID {
+			x.neighbors = append(x.neighbors, id)
+		}
+	}
+	x.a.meta.Written++
+	return 0, x.a.removeFound(op, before, edges)
+}
+
+// others notes those of edges that have an end elsewhere, and lists the ends that are here, distinct.
+func (x *execution) others(edges []edge) (here []string, err error) {
+	seen := make(map[string]bool, len(edges)+1)
+	for _, e := range edges {
+		far := false
+		for _, id := range [2]string{e.source, e.target} {
+			there, known := seen[id]
+			if !known {
+				x.a.key = conceptKey(x.a.key[:0], id)
+				if there, err = x.a.has(x.a.key); err != nil {
+					return nil, err
+				}
+				seen[id] = there
+				if there {
+					here = append(here, id)
+				} else if len(x.absent) < maxNamed {
+					x.absent = append(x.absent, strconv.Quote(id))
+				}
+			}
+			far = far || !there
+		}
+		if far {
+			x.noteFar(transport.AssociationID{Source: e.source, Target: e.target, AssocType: e.assocType})
+		}
+	}
+	return here, nil
+}
+
+func (x *execution) noteFar(id transport.AssociationID) {
+	if x.farSeen == nil {
+		x.farSeen = map[transport.AssociationID]struct{}{}
+	}
+	if _, again := x.farSeen[id]; again {
+		return
+	}
+	x.farSeen[id] = struct{}{}
+	x.far = append(x.far, id)
+	x.size += len(id.Source) + len(id.Target) + resultOverhead
+}
+
+// change writes one attribute of a concept; everything else of it stays, vector and associations too.
+func (x *execution) change(op *transport.Op, result *transport.OpResult) (outcomeState, error) {
+	a := x.a
+	var record conceptRecord
+	a.key = conceptKey(a.key[:0], op.ID)
+	found, err := a.getRecord(a.key, &record)
+	if err != nil || !found {
+		return refusedAbsent, err
+	}
+	value := op.Value
+	if op.Kind == transport.OpAdd {
+		sum, state := added(record.Attributes, op)
+		if state != 0 {
+			return state, nil
+		}
+		result.Value, value = sum, strconv.FormatInt(sum, 10)
+	}
+	if _, there := record.Attributes[op.Key]; !there && len(record.Attributes) >= transport.MaxAttributes {
+		return refusedAttributes, nil
+	}
+	before := indexed{record.Created, record.Attributes, record.Tags}
+	record.Attributes = maps.Clone(record.Attributes)
+	if record.Attributes == nil {
+		record.Attributes = map[string]string{}
+	}
+	record.Attributes[op.Key] = value
+	record.Version++
+	record.Modified = a.now
+	a.meta.Written++
+	a.key = conceptKey(a.key[:0], op.ID)
+	if err := a.putRecord(a.key, &record); err != nil {
+		return 0, err
+	}
+	if len(a.value) > maxConceptBytes && !x.sure {
+		return refusedSize, nil
+	}
+	x.rewritten += len(a.value)
+	return 0, a.reindex(op.ID, &before, &indexed{record.Created, record.Attributes, record.Tags})
+}
+
+// added is the sum that op makes of an attribute.
+func added(attributes map[string]string, op *transport.Op) (sum int64, state outcomeState) {
+	n, state := number(attributes, op.Key)
+	if state != 0 {
+		return 0, state
+	}
+	if (op.Number > 0 && n > math.MaxInt64-op.Number) || (op.Number < 0 && n < math.MinInt64-op.Number) {
+		return 0, refusedOverflow
+	}
+	return n + op.Number, 0
+}
+
+// number reads an attribute as a decimal int64; absent it is 0.
+func number(attributes map[string]string, key string) (int64, outcomeState) {
+	text, there := attributes[key]
+	if !there {
+		return 0, 0
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, refusedNumber
+	}
+	return n, 0
+}
+
+// resultOverhead is about what an answer or an id takes beside its texts.
+const resultOverhead = 32
+
+// read answers a concept as the ops before left it, without its vector.
+func (x *execution) read(op *transport.Op, result *transport.OpResult) error {
+	var r conceptRecord
+	x.a.key = conceptKey(x.a.key[:0], op.ID)
+	found, err := x.a.getRecord(x.a.key, &r)
+	if err != nil || !found {
+		return err
+	}
+	*result = transport.OpResult{Found: true, Content: r.Content, Strength: r.Strength, Confidence: r.Confidence, Attributes: r.Attributes,
+		Tags: r.Tags, Version: r.Version, Created: r.Created, Modified: r.Modified}
+	x.size += len(r.Content) + resultOverhead
+	for k, v := range r.Attributes {
+		x.size += len(k) + len(v) + resultOverhead
+	}
+	for _, tag := range r.Tags {
+		x.size += len(tag) + resultOverhead
+	}
+	return nil
+}
+
+// readNeighbors answers distinct targets, in commit order of the first association to each. It ends where a bound does.
+func (x *execution) readNeighbors(op *transport.Op, result *transport.OpResult) error {
+	x.a.key = conceptKey(x.a.key[:0], op.ID)
+	there, err := x.a.has(x.a.key)
+	if err != nil || !there {
+		return err
+	}
+	seen := map[string]struct{}{}
+	return x.a.each(linkPrefix(nil, outgoing, op.ID), func(_, value []byte) (more bool, err error) {
+		var l link
+		if err := l.read(value); err != nil {
+			return false, err
+		}
+		x.scanned++
+		if _, again := seen[l.Other]; !again {
+			seen[l.Other] = struct{}{}
+			result.Neighbors = append(result.Neighbors, l.Other)
+			x.size += len(l.Other) + resultOverhead
+		}
+		return x.size <= maxResultBytes && x.scanned <= maxLinkScan, nil
+	})
+}
+
+// compare holds a concept against a precondition.
+func (x *execution) compare(op *transport.Op) (outcomeState, error) {
+	h, err := x.a.head(op.ID)
+	switch {
+	case err != nil:
+		return 0, err
+	case op.Kind == transport.OpAbsent && h != nil:
+		return refusedPresent, nil
+	case op.Kind == transport.OpAbsent:
+		return 0, nil
+	case h == nil:
+		return refusedAbsent, nil
+	}
+	switch op.Kind {
+	case transport.OpVersion:
+		if h.version != op.Version {
+			return refusedVersion, nil
+		}
+	case transport.OpAttributeEquals:
+		if value, there := h.attributes[op.Key]; !there || value != op.Value {
+			return refusedAttribute, nil
+		}
+	case transport.OpAttributeAtLeast:
+		n, state := number(h.attributes, op.Key)
+		if state == 0 && n < op.Number {
+			state = refusedAttribute
+		}
+		return state, nil
+	}
+	return 0, nil
+}
+
+var errUndone = errors.New("what was prepared cannot be done")
+
+// must is for ops that locks have kept possible: that they are not is a defect, and ends the replica.
+func (x *execution) must() error {
+	switch {
+	case x.locked != nil:
+		return fmt.Errorf("%w: %w", errUndone, x.locked)
+	case x.unmet.state != 0:
+		return fmt.Errorf("%w: %w", errUndone, x.unmet.refusal("execute"))
+	}
+	return nil
+}
