@@ -40,8 +40,9 @@ check: ## format, vet, staticcheck, go.mod, import law and style measures, 5 s o
 fuzz: ## 2 minutes of each fuzz target, or FUZZTIME
 	@internal/law/fuzz.sh $(FUZZTIME) $(CURDIR)/$(BIN)/fuzz
 
-e2e: ## kills under a full import, 500 kills of a shard's replicas, the bars for fail-over, and the protocol by python3-msgpack, with real processes; recall of 100,000 vectors
+e2e: ## kills under a full import, 500 kills of a shard's replicas, the bars for fail-over, and the protocol by python3-msgpack, with real processes; grids of 1, 4 and 16 shards compared; recall of 100,000 vectors
 	GRID_E2E_BARS=1 GRID_E2E_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 15m -v ./internal/e2e
+	GRID_EQUALITY_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 60m -v -run 'TestGridsAnswerAlike$$' ./internal/sim
 	GRID_RECALL=100000 go test -count=1 -timeout 30m -v -run 'TestRecall$$' ./storagenode/nearest
 	GRID_KILLS=500 go test -count=1 -timeout 20m -v -run 'TestReplicasSurviveKills$$' ./storagenode
 
@@ -49,7 +50,7 @@ e2e-large: ## 10 million concepts in one shard: memory, restart, a hub with a mi
 	GRID_E2E_LARGE=10000000 go test -count=1 -timeout 150m -v -run 'TestLargeShard$$' ./internal/e2e
 
 sim: ## LOSSES leaders taken away under load, HOURS with little, NODES faults of storage nodes, in virtual time; SEED=n begins with that seed
-	GRID_SIM_LOSSES=$(LOSSES) GRID_SIM_HOURS=$(HOURS) GRID_SIM_NODES=$(NODES) GRID_SIM_SEED=$(SEED) go test -count=1 -timeout 90m -v -run 'TestLosses|TestHours|TestNodeFaults|Shards|TooEarly|DisksThatForget|TestCrashesOfAReplacement|TestEveryVoterIsReplacedUnderLoad' ./internal/sim
+	GRID_SIM_LOSSES=$(LOSSES) GRID_SIM_HOURS=$(HOURS) GRID_SIM_NODES=$(NODES) GRID_SIM_SEED=$(SEED) go test -count=1 -timeout 90m -v -run 'TestLosses|TestHours|TestNodeFaults|Shards|TooEarly|DisksThatForget|TestCrashesOfAReplacement|TestEveryVoterIsReplacedUnderLoad|TestStaleClients' ./internal/sim
 
 recall: ## vector search at full size, the index alone and as nodes use it: recall after build, change and restart, with filters; time and memory
 	GRID_RECALL=100000 go test -count=1 -p 1 -timeout 30m -v -run 'TestRecall$$' ./storagenode/vector ./storagenode/nearest

@@ -196,6 +196,8 @@ func (g *fakeGrid) master(ctx context.Context, s *transport.Session, req any) (a
 		return g.txn(r)
 	case *transport.Routed:
 		return g.forward(ctx, r)
+	case *transport.WatchEvents:
+		return nil, fakeFeed(ctx, s, r.From)
 	}
 	return nil, fmt.Errorf("a master got %T", req)
 }

@@ -87,12 +87,12 @@ type grid struct {
 	out bytes.Buffer
 }
 
-// startGrid starts a grid on new data and waits until it is ready.
-func startGrid(t *testing.T) *grid {
+// startGrid starts a grid on new data, with flags of `gridctl dev`, and waits until it is ready.
+func startGrid(t *testing.T, flags ...string) *grid {
 	t.Helper()
 	g := &grid{t: t, data: filepath.Join(t.TempDir(), "data"), base: freeBase(t), home: t.TempDir()}
 	t.Cleanup(g.stop)
-	g.start()
+	g.start(flags...)
 	return g
 }
 
@@ -119,10 +119,10 @@ func portsFree(base int) bool {
 	return true
 }
 
-// start runs `gridctl dev` on the grid's data; it fails the test when `ready` does not come within 10 s.
-func (g *grid) start() {
+// start runs `gridctl dev` with flags on the grid's data; it fails the test when `ready` does not come within 10 s.
+func (g *grid) start(flags ...string) {
 	g.t.Helper()
-	g.cmd = g.command("dev", "--data", g.data, "--base-port", fmt.Sprint(g.base))
+	g.cmd = g.command(append([]string{"dev", "--data", g.data, "--base-port", fmt.Sprint(g.base)}, flags...)...)
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stdout, err := g.cmd.StdoutPipe()
 	if err != nil {

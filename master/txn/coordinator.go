@@ -272,7 +272,9 @@ func (c *Coordinator) try(ctx context.Context, a *attempt) ending {
 	if v.yes() {
 		return c.commit(ctx, a)
 	}
-	c.drop(ctx, a)
+	limited, cancel := context.WithDeadline(ctx, a.until) // a participant that is gone must not use up what the final abort needs
+	c.drop(limited, a)
+	cancel()
 	switch {
 	case v.done:
 		return c.done(ctx, a.work)
