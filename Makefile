@@ -6,6 +6,7 @@ FUZZTIME ?= 2m
 LOSSES ?= 1000
 HOURS ?= 2
 NODES ?= 300
+MATRIX ?= 10000
 VET  ?=
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./storagenode/vector/... ./master/txn/... ./client/...
 
@@ -49,8 +50,8 @@ e2e: ## kills under a full import, 500 kills of a shard's replicas, the bars for
 e2e-large: ## 10 million concepts in one shard: memory, restart, a hub with a million edges; 6 minutes, 10 GB of disk
 	GRID_E2E_LARGE=10000000 go test -count=1 -timeout 150m -v -run 'TestLargeShard$$' ./internal/e2e
 
-sim: ## LOSSES leaders taken away under load, HOURS with little, NODES faults of storage nodes, in virtual time; SEED=n begins with that seed
-	GRID_SIM_LOSSES=$(LOSSES) GRID_SIM_HOURS=$(HOURS) GRID_SIM_NODES=$(NODES) GRID_SIM_SEED=$(SEED) go test -count=1 -timeout 90m -v -run 'TestLosses|TestHours|TestNodeFaults|Shards|TooEarly|DisksThatForget|TestCrashesOfAReplacement|TestEveryVoterIsReplacedUnderLoad|TestStaleClients' ./internal/sim
+sim: ## LOSSES leaders taken away under load, HOURS with little, NODES faults of storage nodes, MATRIX cases of transactions struck at a step (at most all), in virtual time; SEED=n begins with that seed
+	GRID_SIM_LOSSES=$(LOSSES) GRID_SIM_HOURS=$(HOURS) GRID_SIM_NODES=$(NODES) GRID_SIM_MATRIX=$(MATRIX) GRID_SIM_SEED=$(SEED) go test -count=1 -timeout 90m -v -run 'TestLosses|TestHours|TestCrashMatrix|TestNodeFaults|Shards|TooEarly|DisksThatForget|TestCrashesOfAReplacement|TestEveryVoterIsReplacedUnderLoad|TestStaleClients' ./internal/sim
 
 recall: ## vector search at full size, the index alone and as nodes use it: recall after build, change and restart, with filters; time and memory
 	GRID_RECALL=100000 go test -count=1 -p 1 -timeout 30m -v -run 'TestRecall$$' ./storagenode/vector ./storagenode/nearest

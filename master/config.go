@@ -42,6 +42,8 @@ type Config struct {
 
 	// Machine stands between the log and the state machine, for simulations of a broken one; nil: nothing does.
 	Machine func(raftgroup.FSM) raftgroup.FSM
+	// Point is called before and after each step of a transaction, by whoever takes it; nil: fault.Point.
+	Point func(fault.Label)
 
 	seams seams
 }

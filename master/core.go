@@ -162,7 +162,7 @@ func (c *core) openGroup(in surroundings, lead *leader) error {
 // transaction's row must not stand in front of that transaction's own vote.
 func (c *core) openShards() error {
 	var votes *client.Client
-	c.txns = txn.New(txn.Config{Self: c.cfg.ID, Propose: c.proposer.Propose, View: c.replica.View, Confirmed: c.reads.State, Log: c.cfg.Log,
+	c.txns = txn.New(txn.Config{Self: c.cfg.ID, Propose: c.proposer.Propose, View: c.replica.View, Confirmed: c.reads.State, Log: c.cfg.Log, Point: c.cfg.Point,
 		Admit: func(body event.Body, id event.RequestID) *event.Error {
 			_, refused := feed.Admit(c.replica.View(), &event.Command{RequestID: id, Type: body.Type(), Body: body})
 			return refused

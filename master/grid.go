@@ -3,6 +3,7 @@ package master
 import (
 	"context"
 	"reflect"
+	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/transport"
@@ -167,8 +168,14 @@ func (c *core) associationTypes(ctx context.Context, r *transport.AssociationTyp
 	return ok, nil
 }
 
+// outcomeTimeout bounds an inquiry here. A master that finds no leader must say so while the participant, which has held its locks
+// for 2 s, still has time to ask others before they are 5 s old: it gives each a second. An election takes half of it.
+const outcomeTimeout = 900 * time.Millisecond
+
 // txnOutcome is decided by the leader, so that "undecided" becomes "aborted" at once.
 func (c *core) txnOutcome(ctx context.Context, r *transport.TxnOutcome) (ok *transport.TxnOutcomeOk, err error) {
+	ctx, cancel := context.WithTimeout(ctx, outcomeTimeout)
+	defer cancel()
 	err = c.leading.Do(ctx, errand{
 		what: "settle transaction " + r.TxnID.String(),
 		safe: true,

@@ -17,6 +17,9 @@ import (
 const (
 	// askTimeout bounds one inquiry; the masters answer it with a decision, which takes a commit.
 	askTimeout = 5 * time.Second
+	// askEach is how long one master may take over it. Locks are 2 s old then, and may not become older than 5 s: there is time for two
+	// masters that are silent, and for the third.
+	askEach = time.Second
 	// askAgain is the pause after an inquiry that got no answer, and after a report that was put off.
 	askAgain = 500 * time.Millisecond
 	// lookSpacing is the least time between two looks at the prepared attempts: new ones fall due seconds later.
@@ -131,13 +134,26 @@ func (r *replica) settleOne(ctx context.Context, p engine.Prepared, answered cha
 	}
 }
 
-// resolve asks any master how p ended and commits the answer here.
-func (r *replica) resolve(ctx context.Context, p engine.Prepared) error {
-	ask, cancel := context.WithTimeout(ctx, askTimeout)
+// inquire asks one master after the other how p ended.
+func (r *replica) inquire(ctx context.Context, p engine.Prepared) (*transport.TxnOutcomeOk, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	question := &transport.TxnOutcome{TxnID: p.TxnID, Attempt: p.Attempt, Begin: p.Begin, Shards: p.Participants}
+	for {
+		one, cancel := context.WithTimeout(ctx, askEach)
+		outcome, err := transport.As[transport.TxnOutcomeOk](r.masters.Call(one, question))
+		silent := one.Err() != nil
+		cancel()
+		if err == nil || !silent || ctx.Err() != nil {
+			return outcome, err
+		}
+	}
+}
+
+// resolve asks any master how p ended and commits the answer here.
+func (r *replica) resolve(ctx context.Context, p engine.Prepared) error {
 	r.tuning.point(fault.ShardInquiryBefore)
-	outcome, err := transport.As[transport.TxnOutcomeOk](r.masters.Call(ask, question))
+	outcome, err := r.inquire(ctx, p)
 	if err != nil {
 		return fmt.Errorf("ask the masters for its outcome: %w", err)
 	}

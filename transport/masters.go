@@ -98,11 +98,13 @@ func (m *Masters) Call(ctx context.Context, req any) (any, error) {
 		if v.safe && !ReadOnly(req) {
 			maybe = e
 		}
+		if v.leave { // also when there is no time left: whoever asks next need not wait for it again
+			m.leave(addr)
+		}
 		if !v.again || v.safe && !Retryable(req) || ctx.Err() != nil {
 			return nil, final(e)
 		}
 		if v.leave {
-			m.leave(addr)
 			if attempt%len(m.addrs) != 0 { // another one may well be there: ask it at once
 				continue
 			}

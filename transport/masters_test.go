@@ -172,6 +172,17 @@ func TestMastersLeaveOneThatHangs(t *testing.T) {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	})
+	inGrid(t, 2, hang, func(t *testing.T, g *grid, m *Masters) { // also for whoever has less time, and asks once more
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := m.Call(ctx, &ListAgents{}); kindOf(err) != event.KindDeadline {
+			t.Error(err)
+		}
+		began := time.Now()
+		if _, err := m.Call(t.Context(), &ListAgents{}); err != nil || time.Since(began) != 0 {
+			t.Errorf("asked once more: %v after %v", err, time.Since(began))
+		}
+	})
 	inGrid(t, 2, hang, func(t *testing.T, g *grid, m *Masters) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

@@ -14,6 +14,7 @@ import (
 	"github.com/sutra-grid/sutra-grid/agent"
 	"github.com/sutra-grid/sutra-grid/agent/platform"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	labels "github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/storagenode"
 	"github.com/sutra-grid/sutra-grid/transport"
@@ -169,6 +170,9 @@ func (e *estate) config(spec platform.Spec, network transport.Network) storageno
 		cfg.Machine = func(shard event.ShardID, real raftgroup.FSM) raftgroup.FSM {
 			return e.w.shardMachine(e.id, shard, real)
 		}
+	}
+	if e.w.point != nil {
+		cfg.Point = func(l labels.Label) { e.w.point(e.host, l) }
 	}
 	for i := 0; i < len(spec.Args); i++ {
 		name, value := spec.Args[i], ""

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	labels "github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/master"
 	"github.com/sutra-grid/sutra-grid/storagenode"
@@ -83,9 +85,11 @@ type scenario struct {
 	machine      func(id event.MasterID, real raftgroup.FSM) raftgroup.FSM                        // a broken state machine; nil: the real one
 	shardMachine func(agent event.AgentID, shard event.ShardID, real raftgroup.FSM) raftgroup.FSM // the same of storage nodes
 
-	tune    func(*master.Config)                        // changes a master's configuration; nil: nothing
-	estates int                                         // agents with real storage nodes, in place of the others; the grid has two shards of three replicas
-	front   func(w *world) (addrs []string, end func()) // what clients call instead of the masters; nil: nothing
+	replicas int                                         // of each shard of a grid with estates; 0: three
+	point    func(host string, label labels.Label)       // called where a transaction takes a step; nil: nothing is
+	tune     func(*master.Config)                        // changes a master's configuration; nil: nothing
+	estates  int                                         // agents with real storage nodes, in place of the others; the grid has two shards of three replicas
+	front    func(w *world) (addrs []string, end func()) // what clients call instead of the masters; nil: nothing
 }
 
 // newWorld makes and starts n masters and event storage.
@@ -187,7 +191,10 @@ func (w *world) config(id event.MasterID) master.Config {
 	cfg.Raft.SnapshotThreshold, cfg.Raft.TrailingLogs = 120, 40 // so that snapshots are taken, sent and restored in every run
 	cfg.Log = slog.New(w.tap.of(string(id)))
 	if w.estates > 0 {
-		cfg.Shards, cfg.Replicas = 2, 3
+		cfg.Shards, cfg.Replicas = 2, uint32(cmp.Or(w.replicas, 3))
+	}
+	if w.point != nil {
+		cfg.Point = func(l labels.Label) { w.point(string(id), l) }
 	}
 	if w.tune != nil {
 		w.tune(&cfg)
