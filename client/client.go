@@ -93,7 +93,7 @@ func (c *Client) Close() error {
 
 // Do answers any request of the Sutra storage protocol as one storage node with all the data would: requests about one
 // concept go to its shard, those about all are asked of every shard and merged (each shard's part is linearizable, the
-// whole is not one snapshot), an association over two shards is a transaction. The reply is a pointer to the message the
+// whole is not one snapshot), an association over two shards, or a delete over several, is a transaction. The reply is a pointer to the message the
 // protocol names. Errors are *event.Error.
 func (c *Client) Do(ctx context.Context, req any) (any, error) {
 	if err := transport.Validate(req, 0); err != nil {
@@ -107,7 +107,7 @@ func (c *Client) Do(ctx context.Context, req any) (any, error) {
 	case *transport.LearnAssociation:
 		return c.learnAssociation(ctx, r)
 	case *transport.DeleteConcept:
-		return c.one(ctx, r.ConceptID, r)
+		return c.deleteConcept(ctx, r)
 	case *transport.DeleteAssociation:
 		return c.deleteAssociation(ctx, r)
 	case *transport.Flush:

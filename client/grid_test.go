@@ -34,6 +34,7 @@ type fakeGrid struct {
 	leaders  map[event.ShardID]event.NodeID
 	requests []received
 	txns     []*transport.Txn
+	deleted  []transport.OpResult // of every transaction that deletes
 	watches  int
 	next     uint64 // of txn sequences
 
@@ -246,6 +247,10 @@ func (g *fakeGrid) txn(r *transport.Txn) (any, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.txns = append(g.txns, r)
+	if r.Ops[0].Kind.Deletes() {
+		g.next++
+		return &transport.TxnOk{TxnID: r.RequestID, Seq: g.next, Results: g.deleted}, nil
+	}
 	shardOf := func(id string) *fakeShard {
 		s, _ := g.current.Map.Shard(id)
 		return g.shards[s.ID]
@@ -343,6 +348,9 @@ func (s *fakeShard) do(r *transport.Routed) (reply any, seq uint64, err error) {
 		link(s.in, q.TargetID, associationOp(q))
 		reply = &transport.LearnAssociationOk{Sequence: s.seq}
 	case *transport.DeleteConcept:
+		if len(s.out[q.ConceptID]) > 0 {
+			return nil, 0, &event.Error{Kind: event.KindNeedsTxn, Message: "an end lives elsewhere"}
+		}
 		s.seq++
 		reply = &transport.DeleteConceptOk{Deleted: s.concepts[q.ConceptID] != nil, Sequence: s.seq}
 		delete(s.concepts, q.ConceptID)

@@ -143,34 +143,3 @@ func TestQueriesOverAllShards(t *testing.T) {
 		}
 	})
 }
-
-func TestDeletes(t *testing.T) {
-	inGrid(t, 2, 4, func(t *testing.T, g *fakeGrid) {
-		c := g.client(t)
-		defer c.Close()
-		if err := c.LearnConcept(t.Context(), &transport.LearnConcept{ConceptID: "a"}); err != nil {
-			t.Fatal(err)
-		}
-		for _, want := range []bool{true, false} {
-			if got, err := c.DeleteConcept(t.Context(), "a"); err != nil || got != want {
-				t.Errorf("deleted %v, %v; want %v", got, err, want)
-			}
-		}
-		if got, err := c.DeleteAssociation(t.Context(), "b", "b", nil); err != nil || got {
-			t.Errorf("deleted %v, %v", got, err)
-		}
-		m := g.current.Map
-		home, _ := m.Shard("a")
-		for i := range 100 {
-			other := fmt.Sprint("x", i)
-			if s, _ := m.Shard(other); s.ID == home.ID {
-				continue
-			}
-			before := len(g.received())
-			if _, err := c.DeleteAssociation(t.Context(), "a", other, nil); wireError(err).Kind != event.KindNeedsTxn || len(g.received()) != before {
-				t.Errorf("over two shards: %v", err)
-			}
-			return
-		}
-	})
-}

@@ -71,6 +71,8 @@ func (r *reading) answer(ctx context.Context, req any) (any, error) {
 	switch q := req.(type) {
 	case *transport.QueryConcept:
 		return r.one(ctx, q.ConceptID, q)
+	case *transport.ReadConcept:
+		return r.one(ctx, q.ConceptID, q)
 	case *transport.GetNeighbors:
 		return r.one(ctx, q.ConceptID, q)
 	case *transport.Neighbors:

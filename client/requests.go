@@ -185,9 +185,10 @@ func (c *Client) Batch(ctx context.Context, requests ...any) ([]any, error) {
 	return replies, nil
 }
 
-// Txn runs operations as one transaction, all or none, strictly serialisable: at most 1,000 of kind learn_concept and
-// learn_association. KindAborted, KindPrecondition and the other "fail" kinds: it surely did not happen; OpNumber of the
-// error names the operation at fault, if one is.
+// Txn runs operations as one transaction, all or none, strictly serialisable: at most 1,000, of 16 MiB. They are executed in their order,
+// and each sees what those before it did. Reads, adds and deletes have their result in the place of the operation. KindAborted,
+// KindPrecondition and the other "fail" kinds: it surely did not happen; OpNumber of the error names the operation at fault, if one
+// is. KindUnknownOutcome: Do with the same *transport.Txn, whose RequestID the caller has set, gives the true outcome.
 func (c *Client) Txn(ctx context.Context, ops []transport.Op) (*transport.TxnOk, error) {
 	return do[transport.TxnOk](ctx, c, &transport.Txn{Ops: ops})
 }

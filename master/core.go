@@ -107,7 +107,7 @@ func (c *core) open(in surroundings) error {
 	c.agents = &agents{gridID: c.founding.GridID, proposer: c.proposer, reads: c.reads}
 	c.watches = &watches{view: c.replica.View, read: c.reads.State, mapped: &c.replica.mapped, fleet: &c.replica.fleet, outbox: outbox,
 		group: c.group, incarnation: c.founding.Incarnation, keepAlive: c.cfg.Limits.KeepAlive, stats: in.stats.watches, log: c.cfg.Log}
-	if err := c.openShards(); err != nil {
+	if err := c.openShards(in.stats.txns); err != nil {
 		return err
 	}
 	c.shipper = feed.NewShipper(feed.ShipperConfig{Outbox: outbox, View: c.replica.View, Changed: c.replica.Changed,
@@ -160,9 +160,10 @@ func (c *core) openGroup(in surroundings, lead *leader) error {
 // openShards makes the ways to the shards: the gateway's client, which routes by this master's own map, and the
 // coordinator's. They share no connection: replies keep the order of their requests, so a read that waits for a
 // transaction's row must not stand in front of that transaction's own vote.
-func (c *core) openShards() error {
+func (c *core) openShards(metrics *txn.Metrics) error {
 	var votes *client.Client
-	c.txns = txn.New(txn.Config{Self: c.cfg.ID, Propose: c.proposer.Propose, View: c.replica.View, Confirmed: c.reads.State, Log: c.cfg.Log, Point: c.cfg.Point,
+	c.txns = txn.New(txn.Config{Self: c.cfg.ID, Propose: c.proposer.Propose, View: c.replica.View, Confirmed: c.reads.State, Log: c.cfg.Log,
+		Metrics: metrics, Point: c.cfg.Point,
 		Admit: func(body event.Body, id event.RequestID) *event.Error {
 			_, refused := feed.Admit(c.replica.View(), &event.Command{RequestID: id, Type: body.Type(), Body: body})
 			return refused

@@ -89,6 +89,8 @@ func (c *core) routes() dispatch {
 	on(d, func(ctx context.Context, r *transport.ReadIndex) (any, error) { return result(c.readIndex(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.ListEvents) (any, error) { return result(c.listEvents(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.TxnOutcome) (any, error) { return result(c.txnOutcome(ctx, r)) })
+	on(d, func(ctx context.Context, r *transport.ListTxns) (any, error) { return result(c.listTxns(ctx, r)) })
+	on(d, func(ctx context.Context, r *transport.ResolveTxn) (any, error) { return result(c.txns.Resolve(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.AssociationType) (any, error) {
 		return result(c.associationType(ctx, r))
 	})

@@ -19,7 +19,7 @@ func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
 // part of one.
 func TestEveryGridMessageIsAnswered(t *testing.T) {
 	notRequests := []string{"AgentRecord", "NodeRecord", "ClusterStatus", "ShardHealth", "Peer", "Assignments", "NodeAssignment", "EmittedEvent", "Answered", "StateDigest",
-		"FeedStatus", "FeedOutbox", "FeedSink"}
+		"FeedStatus", "FeedOutbox", "FeedSink", "DecidedTxn", "HeldTxn"}
 	byFront := []string{"MasterHello", "GetClusterStatus"}
 	handled := map[string]bool{}
 	for typ := range (&core{}).routes() {

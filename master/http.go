@@ -1,6 +1,7 @@
 package master
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/txnjson"
+	"github.com/sutra-grid/sutra-grid/master/txn"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -44,6 +47,12 @@ type reply struct {
 	contract
 }
 
+// bounds are a route's own; zero: those of all.
+type bounds struct {
+	body int64         // bytes of a request
+	time time.Duration // of a request and its answer
+}
+
 // handler is one route.
 type handler func(ctx context.Context, r *http.Request) (reply, error)
 
@@ -54,19 +63,22 @@ func (a *api) routes() http.Handler {
 	for _, route := range []struct {
 		method, path string
 		handle       handler
+		bounds       bounds
 	}{
-		{http.MethodPost, "/api/agents/register", a.register},
-		{http.MethodPost, "/api/agents/heartbeat", a.heartbeat},
-		{http.MethodGet, "/api/agents", a.listAgents},
-		{http.MethodGet, "/api/agents/{id}", a.getAgent},
-		{http.MethodGet, "/api/nodes", a.listNodes},
-		{http.MethodGet, "/api/feed", a.feed},
-		{http.MethodGet, "/api/health", a.health},
-		{http.MethodGet, "/livez", a.live},
-		{http.MethodGet, "/readyz", a.ready},
+		{http.MethodPost, "/api/agents/register", a.register, bounds{}},
+		{http.MethodPost, "/api/agents/heartbeat", a.heartbeat, bounds{}},
+		{http.MethodGet, "/api/agents", a.listAgents, bounds{}},
+		{http.MethodGet, "/api/agents/{id}", a.getAgent, bounds{}},
+		{http.MethodGet, "/api/nodes", a.listNodes, bounds{}},
+		{http.MethodGet, "/api/feed", a.feed, bounds{}},
+		{http.MethodGet, "/api/health", a.health, bounds{}},
+		{http.MethodGet, "/livez", a.live, bounds{}},
+		{http.MethodGet, "/readyz", a.ready, bounds{}},
+		{http.MethodPost, "/api/txn", a.txn, bounds{txnjson.MaxBytes, txn.MaxTimeout + a.limit}},
+		{http.MethodGet, "/api/concepts/{id}", a.getConcept, bounds{}},
 	} {
 		pattern := route.method + " " + route.path
-		mux.Handle(pattern, a.handler(pattern, route.handle))
+		mux.Handle(pattern, a.handler(pattern, route.handle, route.bounds))
 		allowed[route.path] = append(allowed[route.path], route.method)
 	}
 	mux.Handle("GET /metrics", a.metrics)
@@ -77,7 +89,7 @@ func (a *api) routes() http.Handler {
 	mux.Handle("/", rest)
 	rest.Handle("/", a.handler("other", func(_ context.Context, r *http.Request) (reply, error) {
 		return reply{}, &event.Error{Kind: event.KindNotFound, Message: fmt.Sprintf("no route %s %s", r.Method, r.URL.Path)}
-	}))
+	}, bounds{}))
 	return mux
 }
 
@@ -96,12 +108,18 @@ func (a *api) wrongMethod(methods []string) http.Handler {
 	})
 }
 
-func (a *api) handler(route string, handle handler) http.Handler {
+func (a *api) handler(route string, handle handler, b bounds) http.Handler {
+	limit := cmp.Or(b.time, a.limit)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), a.limit)
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
-		r.Body = http.MaxBytesReader(w, r.Body, maxHTTPBody)
+		r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(b.body, maxHTTPBody))
 		begin := time.Now()
+		if b.time > 0 { // the server's own are for the other routes; what cannot be set stays as it is
+			c := http.NewResponseController(w)
+			_ = c.SetReadDeadline(begin.Add(limit))
+			_ = c.SetWriteDeadline(begin.Add(2 * limit))
+		}
 		rep, err := handle(ctx, r)
 		if err != nil {
 			rep = failure(err)
@@ -114,14 +132,14 @@ func (a *api) handler(route string, handle handler) http.Handler {
 func writeReply(w http.ResponseWriter, rep reply) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	if rep.Seq > 0 {
+	if rep.Seq > 0 || rep.Epoch > 0 {
 		h.Set("X-Grid-Seq", strconv.FormatUint(rep.Seq, 10))
 		h.Set("X-Grid-Epoch", strconv.FormatUint(rep.Epoch, 10))
 	}
 	if rep.ReadMode != "" {
 		h.Set("X-Grid-Read-Mode", rep.ReadMode)
 	}
-	if rep.ReadMode == transport.Stale {
+	if _, none := rep.body.(ageless); rep.ReadMode == transport.Stale && !none {
 		h.Set("X-Grid-Age-Ms", strconv.FormatUint(rep.AgeMillis, 10))
 	}
 	if rep.Term > 0 {
@@ -317,14 +335,23 @@ func readingOf(q url.Values) (transport.Reading, error) {
 	return want, want.Validate()
 }
 
-func readJSON(body io.Reader, into any) error {
+// readAll reads a body, which has its bound.
+func readAll(body io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(body)
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return &event.Error{Kind: event.KindTooLarge, Message: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}
+		return nil, &event.Error{Kind: event.KindTooLarge, Message: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}
 	case err != nil:
-		return &event.Error{Kind: event.KindInvalid, Message: fmt.Sprintf("read the body: %v", err)}
+		return nil, &event.Error{Kind: event.KindInvalid, Message: fmt.Sprintf("read the body: %v", err)}
+	}
+	return data, nil
+}
+
+func readJSON(body io.Reader, into any) error {
+	data, err := readAll(body)
+	if err != nil {
+		return err
 	}
 	if err := json.Unmarshal(data, into); err != nil {
 		return &event.Error{Kind: event.KindInvalid, Message: fmt.Sprintf("the body is not the JSON this route takes: %v", err)}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/master/txn"
 )
 
 // stats counts what a master does, in a registry of its own: two masters fit in one process.
@@ -25,6 +26,7 @@ type stats struct {
 	requests *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
 	watches  *watchStats
+	txns     *txn.Metrics
 }
 
 func newStats() *stats {
@@ -48,6 +50,7 @@ func newStats() *stats {
 	s.registry.MustRegister(proposals, s.feedDropped, s.feedRefused, s.requests, s.latency,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.watches = newWatchStats(s.registry)
+	s.txns = txn.NewMetrics(s.registry)
 	return s
 }
 

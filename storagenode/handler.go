@@ -59,7 +59,7 @@ func (n *Node) checkPlain(req any) error {
 		*transport.LearnConceptV2, *transport.LearnBatch, *transport.Embed, *transport.Exists,
 		*transport.QueryByMetadata, *transport.Scan, *transport.ContentHash, *transport.VectorSearch,
 		*transport.FindPathSemantic, *transport.FindTemporalChain, *transport.FindCausalChain, *transport.FindContradictions,
-		*transport.QueryBySemantic, *transport.Classify, *transport.Links, *transport.Survey:
+		*transport.ReadConcept, *transport.QueryBySemantic, *transport.Classify, *transport.Links, *transport.Survey:
 		return transport.Validate(req, int(n.cfg.Dimension))
 	case *transport.Prepare, *transport.Finish, *transport.Write, *transport.TxnResults:
 		return &event.Error{Kind: event.KindInvalid, Message: transport.VariantName(req) + " names no shard: send it inside Routed"}

@@ -62,13 +62,24 @@ func written(req any, a engine.Answer) outcome {
 	case *transport.DeleteAssociation:
 		return outcome{&transport.DeleteAssociationOk{Deleted: !a.Nothing, Sequence: a.Seq}, a.Seq}
 	}
-	return outcome{&transport.WriteOk{Sequence: a.Seq, Results: a.Results, ResultsOmitted: a.ResultsOmitted}, a.Seq}
+	return outcome{writeOk(req, a), a.Seq}
+}
+
+// writeOk is the reply to a Write. The result of a delete on its own is in the answer itself.
+func writeOk(req any, a engine.Answer) *transport.WriteOk {
+	ok := &transport.WriteOk{Sequence: a.Seq, Results: a.Results, ResultsOmitted: a.ResultsOmitted}
+	if w, is := req.(*transport.Write); is && len(w.Ops) == 1 && w.Ops[0].Kind.Deletes() && !ok.ResultsOmitted {
+		ok.Results = []transport.OpResult{{Found: !a.Nothing}}
+	}
+	return ok
 }
 
 // idsOf lists the ids whose shard must be this one.
 func idsOf(req any) []string {
 	switch q := req.(type) {
 	case *transport.QueryConcept:
+		return []string{q.ConceptID}
+	case *transport.ReadConcept:
 		return []string{q.ConceptID}
 	case *transport.GetNeighbors:
 		return []string{q.ConceptID}
@@ -115,6 +126,8 @@ func (n *Node) answer(ctx context.Context, r *replica, c call) (outcome, error) 
 		return outcome{sum, index}, err
 	case *transport.IsMember:
 		return n.isMember(ctx, r, q)
+	case *transport.PreparedTxns:
+		return r.preparedTxns(ctx)
 	case *transport.HealthCheck:
 		index, err := r.rows(ctx, c.stale, nil, func() error { return nil }) // a leader that can confirm itself
 		return outcome{n.health(), index}, err
@@ -173,6 +186,8 @@ func (n *Node) look(ctx context.Context, r *replica, req any) (any, error) {
 		return n.queryBySemantic(ctx, r, q)
 	case *transport.QueryConcept:
 		return queryConcept(e, q)
+	case *transport.ReadConcept:
+		return readConcept(e, q)
 	case *transport.GetNeighbors:
 		ids, err := e.Targets(q.ConceptID)
 		return &transport.GetNeighborsOk{NeighborIDs: ids}, err

@@ -31,7 +31,8 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var parts = []string{"Metadata", "Any", "Op", "Neighbor", "ConceptItem", "VectorResult", "AgentRecord", "NodeRecord", "ShardHealth", "Peer", "NodeAssignment", "StateDigest",
 	"LearnOptions", "SemanticFilter", "SemanticPath", "SemanticConcept", "temporalForm", "temporalEnds", "temporalSpan", "contradictionsForm", "contradictionsAround",
 	"Classified", "Statement", "Edge", "CheckpointFile", "OpResult", "AssociationID",
-	"EmittedEvent", "Answered", "Reading", "Read", "Contract", "FeedOutbox", "FeedSink", "ShardRead", "MissingShard"}
+	"EmittedEvent", "Answered", "Reading", "Read", "Contract", "FeedOutbox", "FeedSink", "ShardRead", "MissingShard",
+	"PreparedTxn", "HeldTxn", "DecidedTxn"}
 
 // TestTableIsComplete: every struct of the message files is a variant or a known part of one.
 func TestTableIsComplete(t *testing.T) {

@@ -54,6 +54,7 @@ func TestFormsOfEveryRequest(t *testing.T) {
 				{"confidence", double(0.5), false}, {"metadata", metadata, true}}},
 		{&LearnAssociation{"a", "b", 3, 1}, nil, []sent{{"source_id", text("a"), false}, {"target_id", text("b"), false}, {"assoc_type", double(3), false}, {"confidence", whole(1), false}}},
 		{&QueryConcept{"a"}, nil, []sent{{"concept_id", text("a"), false}}},
+		{&ReadConcept{"a"}, nil, []sent{{"concept_id", text("a"), false}}},
 		{&GetNeighbors{"a"}, nil, []sent{{"concept_id", text("a"), false}}},
 		{&FindPath{"a", "b", 3}, nil, []sent{{"start_id", text("a"), false}, {"end_id", text("b"), false}, {"max_depth", double(3), false}}},
 		{&GetAssociation{"a", "b"}, nil, []sent{{"source_id", text("a"), false}, {"target_id", text("b"), false}}},
@@ -111,7 +112,7 @@ func coversTheProtocol(t *testing.T, covered map[string]bool) {
 	t.Helper()
 	for _, also := range []any{LearnConceptV2{}, LearnBatch{}, FindPathSemantic{}, FindTemporalChain{}, FindCausalChain{}, FindContradictions{}, QueryBySemantic{}, Embed{}, Exists{},
 		GetAllConceptIds{}, GetStats{}, Flush{}, HealthCheck{}, ContentHash{}, OpenCheckpoint{}, ReadCheckpoint{}, CloseCheckpoint{},
-		Routed{}, Write{}, Prepare{}, Finish{}, TxnResults{}} {
+		Routed{}, Write{}, Prepare{}, Finish{}, TxnResults{}, PreparedTxns{}} {
 		covered[VariantName(also)] = true
 	}
 	for _, v := range sortedVariants() {

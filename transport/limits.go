@@ -65,6 +65,8 @@ func validate(req any, dimension int) *event.Error {
 		return first(validID("source_id", m.SourceID), validID("target_id", m.TargetID), finite("confidence", m.Confidence))
 	case *QueryConcept:
 		return validID("concept_id", m.ConceptID)
+	case *ReadConcept:
+		return validID("concept_id", m.ConceptID)
 	case *GetNeighbors:
 		return validID("concept_id", m.ConceptID)
 	case *FindPath:

@@ -34,6 +34,15 @@ type (
 		Items  []ConceptItem `wire:"items"`
 		Cursor string        `wire:"cursor"`
 	}
+	// ReadConcept reads one concept with its version and times.
+	ReadConcept struct {
+		ConceptID string `wire:"concept_id"`
+	}
+	// ReadConceptOk has the concept's id also when it is not found.
+	ReadConceptOk struct {
+		Found bool `wire:"found"`
+		ConceptItem
+	}
 	// ConceptItem is a concept without its vector.
 	ConceptItem struct {
 		ConceptID  string    `wire:"concept_id"`

@@ -61,6 +61,25 @@ type (
 		Omitted bool       `wire:"omitted"`
 	}
 
+	// PreparedTxns asks a shard's leader what is prepared there (inside Routed).
+	PreparedTxns struct{}
+	// PreparedTxnsOk is in the order of the transactions' ids.
+	PreparedTxnsOk struct {
+		Txns []PreparedTxn `wire:"txns"`
+	}
+	// PreparedTxn is an attempt that a shard holds prepared.
+	PreparedTxn struct {
+		TxnID        event.TxnID     `wire:"txn_id"`
+		Attempt      uint64          `wire:"attempt"`
+		Begin        event.Position  `wire:"begin"`
+		Start        int64           `wire:"start"`  // the transaction's age, unix µs
+		Issued       int64           `wire:"issued"` // unix µs
+		Coordinator  event.MasterID  `wire:"coordinator"`
+		Participants []event.ShardID `wire:"participants"` // as far as this shard knows
+		Open         bool            `wire:"open"`         // another part is still to come: it cannot be committed
+		AgeMillis    uint64          `wire:"age_millis"`   // since it was prepared, by the shard's log
+	}
+
 	// Txn is a one-shot transaction to any master, atomic over all shards; the request id is its id. At most 1,000 ops and 16 MiB.
 	Txn struct {
 		RequestID     event.RequestID `wire:"request_id"` // zero: the master makes one
@@ -135,6 +154,15 @@ func (k OpKind) ReadsOnly() bool {
 		return true
 	}
 	return false
+}
+
+// Answers tells whether the operation has a result. Halves of deletes have theirs.
+func (k OpKind) Answers() bool {
+	switch k {
+	case OpRead, OpReadNeighbors, OpAdd, OpUnlinkOut, OpUnlinkIn, OpUnlinkOutType, OpUnlinkInType:
+		return true
+	}
+	return k.Deletes()
 }
 
 // Op is one operation; which fields it uses its kind says.

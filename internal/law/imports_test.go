@@ -36,6 +36,10 @@ var edges = map[string][]struct{ target, reason string }{
 		{"transport", "operations, options and limits"},
 	},
 	"internal/history": {{"transport", "operations and results"}},
+	"internal/txnjson": {
+		{"fsm/event", "ids and error kinds"},
+		{"transport", "operations, results and limits"},
+	},
 	"internal/semanticwalk": {
 		{"fsm/event", "error kinds"},
 		{"transport", "the semantic requests and their limits"},
@@ -133,6 +137,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm", "decisions are state"},
 		{"fsm/event", "decision events"},
 		{"fsm/shardmap", "the shards of a transaction"},
+		{"internal/pack", "the form of operations that a mark is of"},
 		{"transport", "prepare and finish"},
 	},
 	"master/offline": {
@@ -162,6 +167,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/shardmap", "bounds and strategies of a new map"},
 		{"internal/datadir", "identity and lock"},
 		{"internal/raftgroup", "the masters' group"},
+		{"internal/txnjson", "transactions over HTTP"},
 		{"master/disk", "the form of its data directory"},
 		{"master/feed", "outbox and shipper"},
 		{"master/gateway", "storage requests"},
@@ -179,6 +185,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/event", "ids, events and errors"},
 		{"fsm/shardmap", "locate"},
 		{"internal/raftgroup", "entries of a stopped master's log"},
+		{"internal/txnjson", "the form of a transaction's file"},
 		{"master/offline", "a stopped master's directory"},
 		{"transport", "messages"},
 	},

@@ -39,8 +39,9 @@ type Config struct {
 	Shards Shards
 	Log    *slog.Logger // nil: slog.Default()
 
-	Limits Limits
-	Point  func(fault.Label) // called before and after each step of the protocol; nil: fault.Point
+	Limits  Limits
+	Metrics *Metrics          // nil: counted for nobody
+	Point   func(fault.Label) // called before and after each step of the protocol; nil: fault.Point
 }
 
 // Limits are the clocks and bounds of a coordinator. Zero fields take the values named here.
@@ -54,8 +55,8 @@ type Limits struct {
 	InFlight int           // transactions finished in the background at once; beyond it their clients wait; 1,024
 }
 
-// maxTimeout bounds what a client may ask for: nobody waits longer, and a transaction costs memory while it is tried.
-const maxTimeout = time.Minute
+// MaxTimeout bounds what a client may ask for: nobody waits longer, and a transaction costs memory while it is tried.
+const MaxTimeout = time.Minute
 
 // maxAhead is how far a request's time of issue may lie ahead (safety S5).
 const maxAhead = time.Minute
@@ -92,6 +93,9 @@ func New(c Config) *Coordinator {
 	if c.Point == nil {
 		c.Point = fault.Point
 	}
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
+	}
 	limits := c.Limits.withDefaults()
 	co := &Coordinator{cfg: c, limits: limits, slots: make(chan struct{}, limits.InFlight), settled: make(chan event.TxnID, 4*maxCompleted)}
 	co.ctx, co.cancel = context.WithCancel(context.Background())
@@ -116,62 +120,57 @@ func (c *Coordinator) Close() error {
 type work struct {
 	id     event.TxnID
 	issued int64
+	start  int64 // its age (safety S8): when this coordinator took it up, unix µs, by the clock here
 	ops    []transport.Op
 	mark   uint64 // of ops, in every nonce
-	halves []half
+	plan   *plan
 	until  time.Time  // no attempt begins or prepares after this: the rest of the deadline is for the decision
 	loose  []*attempt // attempts that every participant may still hold prepared
 	alone  bool       // a participant has shown that it holds no other attempt prepared
 }
 
-func (w *work) shards() []event.ShardID {
-	ids := make([]event.ShardID, len(w.halves))
-	for i, h := range w.halves {
-		ids[i] = h.shard
-	}
-	return ids
-}
-
 // Run executes a transaction and returns when its outcome is known. Errors are *event.Error: of a kind that says it surely
 // did not happen (aborted, precondition, invalid, …), or KindUnknownOutcome, KindDeadline, KindExpired: the same request
 // sent again gives the true outcome.
-func (c *Coordinator) Run(ctx context.Context, req *transport.Txn) (*transport.TxnOk, error) {
+func (c *Coordinator) Run(ctx context.Context, req *transport.Txn) (ok *transport.TxnOk, err error) {
+	defer func() { c.cfg.Metrics.answered(err) }()
 	if err := validate(req); err != nil {
 		return nil, err
 	}
 	timeout := cmp.Or(time.Duration(req.TimeoutMillis)*time.Millisecond, c.limits.Timeout)
-	ctx, cancel := context.WithTimeout(ctx, min(timeout, maxTimeout))
+	ctx, cancel := context.WithTimeout(ctx, min(timeout, MaxTimeout))
 	defer cancel()
 	deadline, _ := ctx.Deadline()
-	w := &work{id: req.RequestID, issued: req.Issued, ops: req.Ops}
+	w := &work{id: req.RequestID, issued: req.Issued, start: time.Now().UnixMicro(), ops: req.Ops}
 	w.until = deadline.Add(-min(time.Second, time.Until(deadline)/4))
 	if w.id.IsZero() { // nobody can repeat it: the id only has to be new
 		rand.Read(w.id[:])
 	}
-	if w.issued == 0 {
-		w.issued = time.Now().UnixMicro()
-	}
+	w.issued = cmp.Or(w.issued, w.start)
 	return c.run(ctx, w)
 }
 
 func (c *Coordinator) run(ctx context.Context, w *work) (*transport.TxnOk, error) {
 	st := c.cfg.View()
-	halves, err := split(st.ShardMap(), w.ops)
-	if err != nil {
+	var err error
+	if w.plan, err = planOf(st.ShardMap(), w.ops); err != nil {
 		return nil, err
 	}
-	w.halves = halves
 	if w.mark, err = markOf(w.ops); err != nil {
 		return nil, err
 	}
 	if ok, err := c.remembered(ctx, st, w); ok != nil || err != nil {
+		c.cfg.Metrics.repeated.Inc()
 		return ok, err
 	}
 	if err := timely(st, w); err != nil {
 		return nil, err
 	}
-	if len(halves) == 1 {
-		return c.single(ctx, w)
+	if w.plan.single() {
+		ok, err := c.single(ctx, w)
+		if !errors.Is(err, &event.Error{Kind: event.KindNeedsTxn}) {
+			return ok, err
+		}
 	}
 	if c.cfg.Admit != nil {
 		if err := c.cfg.Admit(event.TxnCommitted{TxnID: w.id}, w.id); err != nil {
@@ -197,28 +196,20 @@ func expired(w *work) *event.Error {
 	return &event.Error{Kind: event.KindExpired, Op: "txn", Message: fmt.Sprintf("transaction %s is older than what is remembered: whether it took effect is not known here, look at the data", w.id)}
 }
 
-// single is a transaction of one shard: a write of several operations, under the transaction's id, and no decision event.
-func (c *Coordinator) single(ctx context.Context, w *work) (*transport.TxnOk, error) {
-	c.cfg.Point(fault.TxnSingleBefore)
-	h := w.halves[0]
-	_, err := c.cfg.Shards.Shard(ctx, h.shard, client.ShardRequest{RequestID: w.id, Issued: w.issued, Request: &transport.Write{Ops: h.ops}})
-	c.cfg.Point(fault.TxnSingleAfter)
-	if err != nil {
-		return nil, fmt.Errorf("write transaction %s on %s: %w", w.id, h.shard, err)
-	}
-	return &transport.TxnOk{TxnID: w.id}, nil
-}
-
 // multi runs attempts until the transaction is decided or its time is up.
 func (c *Coordinator) multi(ctx context.Context, w *work) (*transport.TxnOk, error) {
 	backoff := transport.Backoff{First: 4 * time.Millisecond, Max: 200 * time.Millisecond}
-	for {
+	for first := true; ; first = false {
 		a := c.newAttempt(w)
+		c.cfg.Metrics.attempts.Inc()
+		if !first {
+			c.cfg.Metrics.retries.Inc()
+		}
 		end := c.try(ctx, a)
 		switch end.what {
 		case again:
 		case committed:
-			return &transport.TxnOk{TxnID: w.id, Seq: end.seq}, nil
+			return end.ok, nil
 		case unknown:
 			return nil, end.err
 		case refused:
@@ -228,7 +219,7 @@ func (c *Coordinator) multi(ctx context.Context, w *work) (*transport.TxnOk, err
 		err := backoff.Wait(limited, 0)
 		cancel()
 		if err != nil {
-			return c.abort(ctx, a, aborted(w, end.err, "its time was up"))
+			return c.abort(ctx, a, timeUp(w, end.err))
 		}
 	}
 }
@@ -236,8 +227,8 @@ func (c *Coordinator) multi(ctx context.Context, w *work) (*transport.TxnOk, err
 // ending is how an attempt ended.
 type ending struct {
 	what what
-	seq  uint64 // of the decision, when committed; 0: not known here
-	err  error  // why not, otherwise
+	ok   *transport.TxnOk // the answer, when committed
+	err  error            // why not, otherwise
 }
 
 type what int
@@ -249,28 +240,17 @@ const (
 	unknown               // nothing more can be found out before the deadline
 )
 
-// attempt is one execution of a multi-shard transaction.
-type attempt struct {
-	*work
-	nonce uint64
-	begin event.Position
-	holds []event.ShardID // participants that may hold it prepared
-}
-
-// newAttempt draws a nonce. The nonce is never used again, whatever becomes of the attempt.
-func (c *Coordinator) newAttempt(w *work) *attempt {
-	a := &attempt{work: w, nonce: w.nonce(), begin: c.cfg.View().Position(), holds: w.shards()}
-	w.loose = append(w.loose, a)
-	return a
-}
-
 // try executes one attempt: prepare, then decide or drop.
 func (c *Coordinator) try(ctx context.Context, a *attempt) ending {
 	c.cfg.Point(fault.TxnPrepareBefore)
+	begin := time.Now()
 	v := c.prepare(ctx, a)
+	c.cfg.Metrics.phase("prepare", begin)
 	c.cfg.Point(fault.TxnPrepareAfter)
 	if v.yes() {
-		return c.commit(ctx, a)
+		if v.no = a.results.excess(); v.no == nil {
+			return c.commit(ctx, a)
+		}
 	}
 	limited, cancel := context.WithDeadline(ctx, a.until) // a participant that is gone must not use up what the final abort needs
 	c.drop(limited, a)
@@ -286,8 +266,26 @@ func (c *Coordinator) try(ctx context.Context, a *attempt) ending {
 	return ending{what: again, err: v.retry}
 }
 
+// timeUp is the answer that a transaction surely did not happen because there is no time for another attempt.
+func timeUp(w *work, reason error) error {
+	e := aborted(w, reason, ErrDeadline.Error())
+	if e.Kind != event.KindAborted || e.OpNumber > 0 {
+		return e
+	}
+	return &overdue{e}
+}
+
+// overdue is an error that is ErrDeadline as well.
+type overdue struct{ why *event.Error }
+
+// Error is that of the abort.
+func (o *overdue) Error() string { return o.why.Error() }
+
+// Unwrap makes it both.
+func (o *overdue) Unwrap() []error { return []error{o.why, ErrDeadline} }
+
 // aborted is the answer "it surely did not happen", with the last reason. A reason that says why in terms of the client's
-// own request keeps its kind.
+// own request keeps its kind; of a conflict the operation is told.
 func aborted(w *work, reason error, because string) *event.Error {
 	e := &event.Error{Kind: event.KindAborted, Op: "txn", Txn: w.id}
 	var cause *event.Error
@@ -295,6 +293,8 @@ func aborted(w *work, reason error, because string) *event.Error {
 		switch cause.Kind {
 		case event.KindPrecondition, event.KindInvalid, event.KindTooLarge, event.KindUnsupported, event.KindFromTheFuture, event.KindFeedFull:
 			e.Kind, e.OpNumber = cause.Kind, cause.OpNumber
+		case event.KindLocked:
+			e.OpNumber = cause.OpNumber
 		}
 	}
 	switch {

@@ -23,6 +23,30 @@ func link(n byte, source, target string) *transport.Txn {
 		Ops: []transport.Op{{Kind: transport.OpLearnAssociation, ID: source, Target: target, Confidence: 1}}}
 }
 
+// web links the first row with those of all other shards, in both directions, behind the protocol's back.
+func (g *grid) web() {
+	rows := g.rows()
+	for _, other := range rows[1:] {
+		for _, a := range []transport.AssociationID{{Source: rows[0], Target: other}, {Source: other, Target: rows[0], AssocType: 1}} {
+			for i, id := range rows {
+				p := g.shards[event.ShardID(fmt.Sprintf("shard-%d", i))]
+				if a.Source == id {
+					p.data.out = append(p.data.out, a)
+				}
+				if a.Target == id {
+					p.data.in = append(p.data.in, a)
+				}
+			}
+		}
+	}
+}
+
+// removal deletes the first row of a web.
+func removal(n byte, g *grid) *transport.Txn {
+	return &transport.Txn{RequestID: event.TxnID{n}, Issued: time.Now().UnixMicro(), TimeoutMillis: 5000,
+		Ops: []transport.Op{{Kind: transport.OpDeleteConcept, ID: g.rows()[0]}}}
+}
+
 // rows are ids on different shards of the test map, found once.
 func (g *grid) rows() []string {
 	var ids []string
@@ -91,15 +115,22 @@ func walk(t *testing.T, scenario func(t *testing.T, at int) (reached bool)) {
 // the leader settle it, the answer it gave is true, and the client's retry elsewhere gets the true outcome.
 func TestCoordinatorCrashesAnywhere(t *testing.T) {
 	for _, tt := range []struct {
-		name   string
-		target func(g *grid) string
+		name string
+		txn  func(g *grid) *transport.Txn
 	}{
-		{"commits", func(g *grid) string { return g.rows()[1] }},
-		{"is refused", func(g *grid) string { return g.absentRow(1) }},
+		{"commits", func(g *grid) *transport.Txn { return link(1, g.rows()[0], g.rows()[1]) }},
+		{"is refused", func(g *grid) *transport.Txn { return link(1, g.rows()[0], g.absentRow(1)) }},
+		{"deletes", func(g *grid) *transport.Txn { return removal(1, g) }},
+		{"deletes and is refused", func(g *grid) *transport.Txn {
+			txn := removal(1, g)
+			txn.Ops = append(txn.Ops, transport.Op{Kind: transport.OpExists, ID: g.absentRow(0)})
+			return txn
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			walk(t, func(t *testing.T, at int) bool {
 				g := newGrid(t)
+				g.web()
 				a, b := newMaster(g, "master-1"), newMaster(g, "master-2")
 				defer a.stop()
 				defer b.stop()
@@ -110,7 +141,7 @@ func TestCoordinatorCrashesAnywhere(t *testing.T) {
 					}
 					return n == at
 				}
-				txn := link(1, g.rows()[0], tt.target(g))
+				txn := tt.txn(g)
 				ok, err := a.Run(t.Context(), txn)
 				told := answer(ok, err)
 				if !a.alive() {
@@ -147,11 +178,12 @@ func answer(ok *transport.TxnOk, err error) string {
 // TestEveryMessageIsLostOnce loses each message of a transaction in turn: the request, the reply, and the reply with the
 // request arriving a second time later.
 func TestEveryMessageIsLostOnce(t *testing.T) {
-	for _, target := range []string{"", "absent"} {
+	for _, target := range []string{"", "absent", "deleted"} {
 		for _, f := range []fate{lost, unheard, duplicate} {
 			t.Run(fmt.Sprintf("%v%s", f, target), func(t *testing.T) {
 				walk(t, func(t *testing.T, at int) bool {
 					g := newGrid(t)
+					g.web()
 					m := newMaster(g, "master-1")
 					defer m.stop()
 					n, message := 0, ""
@@ -164,10 +196,16 @@ func TestEveryMessageIsLostOnce(t *testing.T) {
 					}
 					txn := link(1, g.rows()[0], g.rows()[1])
 					want := "committed"
-					if target != "" {
+					switch target {
+					case "absent":
 						txn, want = link(1, g.rows()[0], g.absentRow(1)), "aborted"
+					case "deleted":
+						txn = removal(1, g)
 					}
 					ok, err := m.Run(t.Context(), txn)
+					if message == "Write" && answer(ok, err) == "unknown" { // there is nobody here who repeats it
+						ok, err = m.Run(t.Context(), txn)
+					}
 					if got := answer(ok, err); got != want {
 						t.Errorf("%s %v: answered %s, %v; want %s", message, f, got, err, want)
 					}

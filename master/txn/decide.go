@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -16,9 +17,11 @@ import (
 // committed whatever happens to this coordinator, so it is dropped only when Apply has said that it never will be.
 func (c *Coordinator) commit(ctx context.Context, a *attempt) ending {
 	c.cfg.Point(fault.TxnDecideBefore)
+	begin := time.Now()
 	answer, sent, err := c.propose(ctx, a.work, event.TxnCommitted{
-		TxnID: a.id, Attempt: a.nonce, Begin: a.begin, Issued: a.issued, Shards: a.shards(), OpCount: uint32(len(a.ops)), Coordinator: c.cfg.Self,
+		TxnID: a.id, Attempt: a.nonce, Begin: a.begin, Issued: a.issued, Shards: a.shards, OpCount: uint32(len(a.ops)), Coordinator: c.cfg.Self,
 	})
+	c.cfg.Metrics.phase("decide", begin)
 	c.cfg.Point(fault.TxnDecideAfter)
 	switch {
 	case err != nil && !sent: // it is not in the log and never will be
@@ -27,10 +30,15 @@ func (c *Coordinator) commit(ctx context.Context, a *attempt) ending {
 	case err != nil:
 		return ending{what: unknown, err: err}
 	case answer.Err == nil:
-		c.finish(ctx, a, true)
-		return ending{what: committed, seq: answer.Seq}
+		return c.committed(ctx, a, answer.Seq)
 	}
 	return c.denied(ctx, a, answer)
+}
+
+// committed answers the client, and finishes behind its back.
+func (c *Coordinator) committed(ctx context.Context, a *attempt, seq uint64) ending {
+	c.finish(ctx, a, true)
+	return ending{what: committed, ok: &transport.TxnOk{TxnID: a.id, Seq: seq, Results: a.results.list}}
 }
 
 // denied ends an attempt whose commit Apply has refused. A refusal that could turn into an acceptance, should a copy of
@@ -42,7 +50,7 @@ func (c *Coordinator) denied(ctx context.Context, a *attempt, answer fsm.Answer)
 		if !a.made(answer.Value) {
 			return ending{what: unknown, err: otherOps(a.work, answer.Seq)}
 		}
-		return ending{what: committed, seq: answer.Seq}
+		return ending{what: committed, ok: c.committedAs(ctx, a.work, answer.Value, answer.Seq)}
 	case event.KindAborted, event.KindTooOld: // for ever
 		c.drop(ctx, a)
 		if c.cfg.View().TxnEnd(a.id).Final {
@@ -55,14 +63,13 @@ func (c *Coordinator) denied(ctx context.Context, a *attempt, answer fsm.Answer)
 	}
 	reason := answer.Err
 	answer, _, err := c.propose(ctx, a.work, event.TxnAborted{
-		TxnID: a.id, Attempt: a.nonce, Shards: a.shards(), Reason: "its commit was refused", Begin: a.begin,
+		TxnID: a.id, Attempt: a.nonce, Shards: a.shards, Reason: "its commit was refused", Begin: a.begin,
 	})
 	switch {
 	case err != nil:
 		return ending{what: unknown, err: err}
 	case answer.Err != nil && answer.Value == a.nonce: // a copy of the proposal was first
-		c.finish(ctx, a, true)
-		return ending{what: committed, seq: answer.Seq}
+		return c.committed(ctx, a, answer.Seq)
 	case answer.Err != nil:
 		return ending{what: unknown, err: answer.Err}
 	}
@@ -75,10 +82,13 @@ func (c *Coordinator) denied(ctx context.Context, a *attempt, answer fsm.Answer)
 
 // abort closes the transaction for every attempt and answers "aborted" when that is surely so: Apply has recorded it, and
 // each attempt is refused or dropped somewhere, so that not even the loss of all masters can bring it back (safety S2).
-func (c *Coordinator) abort(ctx context.Context, a *attempt, reason *event.Error) (*transport.TxnOk, error) {
+func (c *Coordinator) abort(ctx context.Context, a *attempt, reason error) (*transport.TxnOk, error) {
+	if ok, err := c.close(ctx, a.work); ok != nil || err != nil {
+		return ok, err
+	}
 	c.cfg.Point(fault.TxnAbortBefore)
 	answer, _, err := c.propose(ctx, a.work, event.TxnAborted{
-		TxnID: a.id, Attempt: a.nonce, Final: true, Shards: a.shards(), Reason: shorten(reason.Message), Begin: a.begin,
+		TxnID: a.id, Attempt: a.nonce, Final: true, Shards: a.shards, Reason: shorten(reason.Error()), Begin: a.begin,
 	})
 	c.cfg.Point(fault.TxnAbortAfter)
 	if err != nil {
@@ -89,7 +99,7 @@ func (c *Coordinator) abort(ctx context.Context, a *attempt, reason *event.Error
 	case answer.Err.Kind == event.KindConflict && !a.made(answer.Value):
 		return nil, otherOps(a.work, answer.Seq)
 	case answer.Err.Kind == event.KindConflict: // committed, by another attempt
-		return &transport.TxnOk{TxnID: a.id, Seq: answer.Seq}, nil
+		return c.committedAs(ctx, a.work, answer.Value, answer.Seq), nil
 	default: // not recorded, so it is not told
 		return nil, unknownOutcome(a.work, "its end could not be recorded: "+answer.Err.Error())
 	}

@@ -49,6 +49,10 @@ func (c *Coordinator) deliver(ctx context.Context, f transport.Finish, shards []
 // commit was proposed and Apply has not refused it for ever.
 func (c *Coordinator) drop(ctx context.Context, a *attempt) {
 	before := len(a.holds)
+	if before > 0 && !a.dropped {
+		a.dropped = true
+		c.cfg.Metrics.undone.Inc()
+	}
 	a.holds = c.deliver(ctx, transport.Finish{TxnID: a.id, Attempt: a.nonce, Begin: a.begin}, a.holds)
 	if len(a.holds) < before {
 		a.settle()
@@ -59,10 +63,12 @@ func (c *Coordinator) drop(ctx context.Context, a *attempt) {
 // reach, the leader's sweep does.
 func (c *Coordinator) finish(ctx context.Context, a *attempt, commit bool) {
 	f := transport.Finish{TxnID: a.id, Attempt: a.nonce, Begin: a.begin, Commit: commit}
-	shards := a.shards()
+	shards := a.shards
 	c.background(ctx, func(ctx context.Context) {
 		c.cfg.Point(fault.TxnFinishBefore)
+		begin := time.Now()
 		left := c.deliver(ctx, f, shards)
+		c.cfg.Metrics.phase("finish", begin)
 		c.cfg.Point(fault.TxnFinishAfter)
 		if len(left) > 0 {
 			return

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
-	"testing"
 	"testing/synctest"
 	"time"
 
@@ -20,9 +18,18 @@ import (
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
+// tester is what a test and a property have in common.
+type tester interface {
+	Helper()
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // grid is the world of a coordinator: the masters' log with the real state machine, and dumb participants.
 type grid struct {
-	tb testing.TB
+	tb tester
 
 	mu       sync.Mutex
 	machine  *fsm.Machine
@@ -34,7 +41,7 @@ type grid struct {
 
 const testShards = 4
 
-func newGrid(tb testing.TB) *grid {
+func newGrid(tb tester) *grid {
 	g := &grid{tb: tb, machine: fsm.NewMachine(), shards: map[event.ShardID]*participant{}}
 	g.must(event.IncarnationStarted{GridID: "g", Incarnation: event.Incarnation{N: 1}, Level: 1, Reason: "test"})
 	g.must(event.AgentRegistered{AgentID: "agent-1", Hostname: "h", Platform: "process", AgentEndpoint: "h:1", MaxStorageNodes: 1, Version: "1"})
@@ -85,170 +92,6 @@ func (g *grid) apply(c event.Command) (fsm.Answer, error) {
 func (g *grid) tick() {
 	_, version := g.machine.View().Setting("tick")
 	g.must(event.SettingChanged{Key: "tick", Value: "x", Version: version + 1})
-}
-
-// participant is one shard, as safety S3 and S4 describe it, in the dumbest form.
-type participant struct {
-	g  *grid
-	id event.ShardID
-
-	mu       sync.Mutex
-	rows     map[string]int            // how often each row was written
-	locks    map[string]event.TxnID    // exclusive, by row
-	prepared map[event.TxnID]*prepared // at most one attempt each
-	done     map[event.TxnID]bool
-	refused  map[attemptKey]bool
-	horizon  event.Position
-}
-
-type attemptKey struct {
-	txn   event.TxnID
-	nonce uint64
-}
-
-type prepared struct {
-	*transport.Prepare
-	since time.Time
-}
-
-func newParticipant(g *grid, id event.ShardID) *participant {
-	return &participant{g: g, id: id, rows: map[string]int{}, locks: map[string]event.TxnID{}, prepared: map[event.TxnID]*prepared{},
-		done: map[event.TxnID]bool{}, refused: map[attemptKey]bool{}}
-}
-
-func (p *participant) breach(format string, args ...any) {
-	p.g.mu.Lock()
-	defer p.g.mu.Unlock()
-	p.g.breaches = append(p.g.breaches, string(p.id)+": "+fmt.Sprintf(format, args...))
-}
-
-func (p *participant) handle(req any) (any, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch r := req.(type) {
-	case *transport.Prepare:
-		return p.prepare(r), nil
-	case *transport.Finish:
-		return p.finish(r)
-	}
-	return nil, fmt.Errorf("unexpected %T", req)
-}
-
-func rowOf(op transport.Op) string {
-	if op.Kind == transport.OpLinkIn {
-		return op.Target
-	}
-	return op.ID
-}
-
-func rowsOf(ops []transport.Op) []string {
-	var rows []string
-	for _, op := range ops {
-		rows = append(rows, rowOf(op))
-		if op.Kind == transport.OpLearnAssociation {
-			rows = append(rows, op.Target)
-		}
-	}
-	return rows
-}
-
-func (p *participant) no(r *transport.Prepare, kind event.Kind, op int, retry bool) *transport.PrepareOk {
-	p.refused[attemptKey{r.TxnID, r.Attempt}] = true
-	return &transport.PrepareOk{Retry: retry, OpIndex: int32(op), Reason: &event.Error{Kind: kind, Message: "refused"}}
-}
-
-func (p *participant) prepare(r *transport.Prepare) *transport.PrepareOk {
-	if p.horizon.Less(r.Horizon) {
-		p.horizon = r.Horizon
-	}
-	held := p.prepared[r.TxnID]
-	switch {
-	case p.done[r.TxnID]:
-		return &transport.PrepareOk{AlreadyDone: true, OpIndex: -1}
-	case p.refused[attemptKey{r.TxnID, r.Attempt}]:
-		return p.no(r, event.KindAborted, -1, true)
-	case held != nil && held.Attempt == r.Attempt:
-		return &transport.PrepareOk{Vote: true, OpIndex: -1}
-	case held != nil:
-		return p.no(r, event.KindBusy, -1, true)
-	case !p.horizon.Less(r.Begin):
-		return p.no(r, event.KindTooOld, -1, true)
-	}
-	for i, op := range r.Ops {
-		if strings.HasPrefix(rowOf(op), "absent") {
-			return p.no(r, event.KindPrecondition, i, false)
-		}
-	}
-	for i, row := range rowsOf(r.Ops) {
-		if _, locked := p.locks[row]; locked {
-			return p.no(r, event.KindLocked, i, true)
-		}
-	}
-	for _, row := range rowsOf(r.Ops) {
-		p.locks[row] = r.TxnID
-	}
-	p.prepared[r.TxnID] = &prepared{r, time.Now()}
-	return &transport.PrepareOk{Vote: true, OpIndex: -1}
-}
-
-func (p *participant) finish(f *transport.Finish) (any, error) {
-	if p.horizon.Less(f.Horizon) {
-		defer func() { p.horizon = f.Horizon }()
-	}
-	held := p.prepared[f.TxnID]
-	mine := held != nil && held.Attempt == f.Attempt
-	switch {
-	case mine && f.Commit:
-		if p.done[f.TxnID] {
-			p.breach("%s takes effect twice", f.TxnID)
-		}
-		for _, op := range held.Ops {
-			p.rows[rowOf(op)]++
-		}
-		p.done[f.TxnID] = true
-		p.release(f.TxnID)
-	case mine:
-		p.refused[attemptKey{f.TxnID, f.Attempt}] = true
-		p.release(f.TxnID)
-	case f.Commit && !p.done[f.TxnID]:
-		p.breach("commit of attempt %d of %s, which is not prepared", f.Attempt, f.TxnID)
-		return nil, &event.Error{Kind: event.KindConflict, Message: "not prepared"}
-	case !f.Commit:
-		p.refused[attemptKey{f.TxnID, f.Attempt}] = true
-	}
-	return &transport.FinishOk{}, nil
-}
-
-// hold locks a row for a transaction that the test plays.
-func (p *participant) hold(row string, by event.TxnID) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.locks[row] = by
-}
-
-// letGo frees a row whoever holds it.
-func (p *participant) letGo(row string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.locks, row)
-}
-
-func (p *participant) release(id event.TxnID) {
-	delete(p.prepared, id)
-	maps.DeleteFunc(p.locks, func(_ string, holder event.TxnID) bool { return holder == id })
-}
-
-// inDoubt lists what is prepared for longer than d.
-func (p *participant) inDoubt(d time.Duration) []*prepared {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var list []*prepared
-	for _, held := range p.prepared {
-		if time.Since(held.since) >= d {
-			list = append(list, held)
-		}
-	}
-	return list
 }
 
 // fate is what the network does with one message.
@@ -389,7 +232,7 @@ func (m *master) Shard(ctx context.Context, id event.ShardID, req client.ShardRe
 		<-ctx.Done()
 		return nil, &event.Error{Kind: event.KindUnavailable, Message: "down"}
 	}
-	reply, err := m.send(ctx, transport.VariantName(req.Request), func() (any, error) { return m.g.shards[id].handle(req.Request) })
+	reply, err := m.send(ctx, transport.VariantName(req.Request), func() (any, error) { return m.g.shards[id].waits(ctx, req) })
 	if err != nil {
 		return nil, err
 	}
@@ -424,7 +267,7 @@ func (g *grid) inquire(ctx context.Context, m *master, p *participant, held *pre
 	if err != nil {
 		return // asks again
 	}
-	_, err = p.handle(&transport.Finish{TxnID: held.TxnID, Attempt: held.Attempt, Begin: held.Begin, Commit: ok.Committed, Horizon: ok.Horizon})
+	_, err = p.handle(client.ShardRequest{Request: &transport.Finish{TxnID: held.TxnID, Attempt: held.Attempt, Begin: held.Begin, Commit: ok.Committed, Horizon: ok.Horizon}})
 	if err != nil {
 		g.tb.Error(err)
 	}
@@ -461,13 +304,13 @@ func (g *grid) settled(txns ...*transport.Txn) {
 		}
 	}
 	for _, t := range txns {
-		halves, err := split(g.machine.View().ShardMap(), t.Ops)
+		plan, err := planOf(g.machine.View().ShardMap(), t.Ops)
 		if err != nil {
 			g.tb.Fatal(err)
 		}
-		for _, h := range halves {
-			if p := g.shards[h.shard]; p.done[t.RequestID] != (decisions[t.RequestID] == 1) {
-				g.tb.Errorf("%s on %s: done %v, commits in the log %d", t.RequestID, h.shard, p.done[t.RequestID], decisions[t.RequestID])
+		for _, shard := range plan.participants() {
+			if p := g.shards[shard]; p.done[t.RequestID] != (decisions[t.RequestID] == 1) {
+				g.tb.Errorf("%s on %s: done %v, commits in the log %d", t.RequestID, shard, p.done[t.RequestID], decisions[t.RequestID])
 			}
 		}
 	}
@@ -476,7 +319,32 @@ func (g *grid) settled(txns ...*transport.Txn) {
 			g.tb.Errorf("%s: %d transactions prepared, %d rows locked", id, len(p.prepared), len(p.locks))
 		}
 	}
+	g.whole()
 	if n := g.machine.View().OpenTxnCount(); n > 0 {
 		g.tb.Errorf("%d transactions are not completed", n)
+	}
+}
+
+// whole checks that every association has both its ends or none, and no end without its concept.
+func (g *grid) whole() {
+	g.tb.Helper()
+	var out, in []transport.AssociationID
+	for _, p := range g.shards {
+		out, in = append(out, p.data.out...), append(in, p.data.in...)
+		for _, a := range p.data.out {
+			if p.data.get(a.Source) == nil {
+				g.tb.Errorf("%s: %v begins at nothing", p.id, a)
+			}
+		}
+		for _, a := range p.data.in {
+			if p.data.get(a.Target) == nil {
+				g.tb.Errorf("%s: %v ends at nothing", p.id, a)
+			}
+		}
+	}
+	for _, a := range slices.Concat(out, in) {
+		if !slices.Contains(out, a) || !slices.Contains(in, a) {
+			g.tb.Errorf("%v has one end", a)
+		}
 	}
 }

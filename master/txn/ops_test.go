@@ -58,12 +58,15 @@ func TestSplit(t *testing.T) {
 			}
 			return transport.Op{Kind: transport.OpLearnAssociation, ID: id.Draw(t, "source"), Target: id.Draw(t, "target")}
 		}), 1, 20).Draw(t, "ops")
-		halves, err := split(m, ops)
+		plan, err := planOf(m, ops)
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(plan.steps) != 1 {
+			t.Fatalf("%d steps and nothing is deleted", len(plan.steps))
+		}
 		var got []string
-		for _, h := range halves {
+		for _, h := range plan.steps[0].halves {
 			if !slices.IsSorted(h.index) {
 				t.Fatalf("%s: out of order: %v", h.shard, h.index)
 			}
@@ -86,7 +89,67 @@ func TestSplit(t *testing.T) {
 			t.Fatalf("got %v, want %v", got, want)
 		}
 	})
-	if _, err := split(&shardmap.Map{}, []transport.Op{{ID: "a"}}); !errors.Is(err, &event.Error{Kind: event.KindUnavailable}) {
+	if _, err := planOf(&shardmap.Map{}, []transport.Op{{ID: "a"}}); !errors.Is(err, &event.Error{Kind: event.KindUnavailable}) {
 		t.Errorf("without a map: %v", err)
+	}
+}
+
+// TestSteps: an operation comes behind the halves of a delete exactly where it could meet them.
+func TestSteps(t *testing.T) {
+	m := &shardmap.Map{Base: 4}
+	for i := range m.Base {
+		m.Shards = append(m.Shards, shardmap.Shard{ID: shardmap.ID(uint64(i))})
+	}
+	id := func(shard, n int) string { // the n-th id of a shard
+		for i := 0; ; i++ {
+			id := fmt.Sprintf("c%d", i)
+			if s, err := m.Shard(id); err == nil && s.ID == shardmap.ID(uint64(shard)) {
+				if n--; n < 0 {
+					return id
+				}
+			}
+		}
+	}
+	x, y, z, near := id(0, 0), id(1, 0), id(2, 0), id(0, 1)
+	op := func(k transport.OpKind, ids ...string) transport.Op {
+		o := transport.Op{Kind: k, ID: ids[0]}
+		if len(ids) > 1 {
+			o.Target = ids[1]
+		}
+		return o
+	}
+	del := op(transport.OpDeleteConcept, x)
+	for _, tt := range []struct {
+		name string
+		ops  []transport.Op
+		want string // operations of each step, and for deletes at the end one step more
+	}{
+		{"nothing deleted", []transport.Op{op(transport.OpRead, x), op(transport.OpLearnAssociation, x, y)}, "2"},
+		{"one shard", []transport.Op{del, op(transport.OpReadNeighbors, near), op(transport.OpLearnAssociation, x, near)}, "3 0"},
+		{"a delete alone", []transport.Op{op(transport.OpRead, y), del}, "2 0"},
+		{"neighbours elsewhere", []transport.Op{del, op(transport.OpReadNeighbors, y)}, "1 1"},
+		{"neighbours before", []transport.Op{op(transport.OpReadNeighbors, y), del}, "2 0"},
+		{"learnt again and linked", []transport.Op{del, op(transport.OpLearnConcept, x), op(transport.OpLearnAssociation, y, x)}, "2 1"},
+		{"others linked", []transport.Op{del, op(transport.OpLearnAssociation, y, z)}, "2 0"},
+		{"two deletes", []transport.Op{del, op(transport.OpDeleteConcept, y), op(transport.OpRead, z)}, "3 0"},
+		{"two rounds", []transport.Op{del, op(transport.OpReadNeighbors, y), op(transport.OpDeleteConcept, z), op(transport.OpReadNeighbors, y)}, "1 2 1"},
+	} {
+		plan, err := planOf(m, tt.ops)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range plan.steps {
+			seen := map[int]bool{}
+			for _, h := range s.halves {
+				for _, i := range h.index {
+					seen[i] = true
+				}
+			}
+			got = append(got, fmt.Sprint(len(seen)))
+		}
+		if !slices.Equal(got, strings.Fields(tt.want)) {
+			t.Errorf("%s: steps of %v operations, want %s", tt.name, got, tt.want)
+		}
 	}
 }

@@ -17,13 +17,16 @@ import (
 // instead of getting the other transaction's result (safety S30). Nothing else is kept for it: docs/adr/0005.
 const randomBits = 40
 
-// markOf is the mark of operations, in the upper bits of a nonce and never 0.
+// markOf is the mark of operations, in the upper bits of a nonce and never 0. A transaction over the limit of its frame is refused.
 func markOf(ops []transport.Op) (uint64, error) {
-	frame, err := transport.AppendFrame(nil, &transport.Txn{Ops: ops})
+	form, err := formOf(ops)
 	if err != nil {
 		return 0, err
 	}
-	sum := sha256.Sum256(frame)
+	if len(form) > transport.MaxTxnBytes {
+		return 0, &event.Error{Kind: event.KindTooLarge, Op: "txn", Message: fmt.Sprintf("the operations have %d bytes: at most %d are allowed", len(form), transport.MaxTxnBytes)}
+	}
+	sum := sha256.Sum256(form)
 	const marks = 1<<(64-randomBits) - 1
 	return (1 + binary.BigEndian.Uint64(sum[:])%marks) << randomBits, nil
 }
@@ -57,9 +60,15 @@ func (c *Coordinator) done(ctx context.Context, w *work) ending {
 	end := st.TxnEnd(w.id)
 	switch {
 	case end.Committed && w.made(end.Other):
-		return ending{what: committed, seq: end.Seq}
+		return ending{what: committed, ok: c.committedAs(ctx, w, end.Other, end.Seq)}
 	case end.Committed:
 		return ending{what: unknown, err: otherOps(w, end.Seq)}
+	case w.plan.single(): // a copy of the write was not late but in time
+		ok, err := c.written(ctx, w)
+		if err != nil {
+			return ending{what: unknown, err: err}
+		}
+		return ending{what: committed, ok: ok}
 	case w.issued <= st.Forgotten():
 		return ending{what: unknown, err: expired(w)}
 	}
@@ -72,7 +81,7 @@ func (c *Coordinator) remembered(ctx context.Context, st *fsm.State, w *work) (*
 	case end.Committed && !w.made(end.Other):
 		return nil, otherOps(w, end.Seq)
 	case end.Committed:
-		return &transport.TxnOk{TxnID: w.id, Seq: end.Seq}, nil
+		return c.committedAs(ctx, w, end.Other, end.Seq), nil
 	case end.Final:
 		return nil, c.ended(ctx, st, w, end)
 	case st.IsRequest(w.id):

@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,4 +132,29 @@ func TestNoncesNameTheirOperations(t *testing.T) {
 			t.Errorf("%v and %v: equal %v, nonce %x of mark %x", a, b, same, n, one)
 		}
 	})
+}
+
+// TestMarksStay: a transaction that is repeated over an upgrade is the same one. The first three marks are those of the version that began
+// with them, whose operations had fewer fields.
+func TestMarksStay(t *testing.T) {
+	for _, tt := range []struct {
+		want uint64
+		ops  []transport.Op
+	}{
+		{0xb240570000000000, []transport.Op{{Kind: transport.OpLearnConcept, ID: "a", Content: "c"}}},
+		{0xa3dd190000000000, []transport.Op{{Kind: transport.OpLearnConcept, ID: "concept", Content: "what it is", Embedding: []float32{0.5, -1, 2}, Strength: 0.75,
+			Confidence: 1, Metadata: &transport.Metadata{Attributes: map[string]string{"k": "v", "a": ""}, Tags: []string{"x", "y"}}}}},
+		{0x9813650000000000, []transport.Op{{Kind: transport.OpLearnAssociation, ID: "a", Target: "b", AssocType: 1001, Confidence: 0.5},
+			{Kind: transport.OpLearnConcept, ID: "a", Metadata: &transport.Metadata{}}}},
+		{0xd01f010000000000, []transport.Op{{Kind: transport.OpAdd, ID: "a", Key: "k", Number: -5}, {Kind: transport.OpVersion, ID: "a", Version: 7}}},
+		{0x0b486c0000000000, []transport.Op{{Kind: transport.OpAdd, ID: "a", Key: "k", Number: -6}, {Kind: transport.OpVersion, ID: "a", Version: 7}}},
+		{0x64e0910000000000, []transport.Op{{Kind: transport.OpSetAttribute, ID: "a", Key: "k", Value: "v"}}},
+	} {
+		if got, err := markOf(tt.ops); err != nil || got != tt.want {
+			t.Errorf("%+v: mark %#x, %v; want %#x", tt.ops, got, err, tt.want)
+		}
+	}
+	if _, err := markOf(slices.Repeat([]transport.Op{{Kind: transport.OpLearnConcept, ID: "a", Content: string(make([]byte, 9<<20))}}, 2)); !errors.Is(err, &event.Error{Kind: event.KindTooLarge}) {
+		t.Errorf("over the limit of a frame: %v", err)
+	}
 }

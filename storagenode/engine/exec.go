@@ -107,13 +107,13 @@ func (x *execution) step(op *transport.Op, result *transport.OpResult) (outcomeS
 	case transport.OpLinkIn:
 		return x.link(op, incoming)
 	case transport.OpDeleteConcept:
-		return x.deleteConcept(op)
+		return x.deleteConcept(op, result)
 	case transport.OpDeleteAssociation, transport.OpDeleteAssociationType:
-		return x.unlink(op, outgoing, incoming)
+		return x.unlink(op, result, outgoing, incoming)
 	case transport.OpUnlinkOut, transport.OpUnlinkOutType:
-		return x.unlink(op, outgoing)
+		return x.unlink(op, result, outgoing)
 	case transport.OpUnlinkIn, transport.OpUnlinkInType:
-		return x.unlink(op, incoming)
+		return x.unlink(op, result, incoming)
 	case transport.OpSetAttribute, transport.OpAdd:
 		return x.change(op, result)
 	case transport.OpRead:
@@ -147,7 +147,7 @@ func (x *execution) link(op *transport.Op, sides ...side) (outcomeState, error) 
 }
 
 // unlink removes the halves of associations between two concepts that live here.
-func (x *execution) unlink(op *transport.Op, sides ...side) (outcomeState, error) {
+func (x *execution) unlink(op *transport.Op, result *transport.OpResult, sides ...side) (outcomeState, error) {
 	var set edgeSet
 	for _, s := range sides {
 		if err := x.a.linksBetween(op, s, &set); err != nil {
@@ -158,6 +158,7 @@ func (x *execution) unlink(op *transport.Op, sides ...side) (outcomeState, error
 		return deleteRefused, nil
 	}
 	x.removed += len(set.list)
+	result.Found = len(set.list) > 0
 	if len(sides) == 2 {
 		if _, err := x.others(set.list); err != nil {
 			return 0, err
@@ -170,7 +171,7 @@ func (x *execution) unlink(op *transport.Op, sides ...side) (outcomeState, error
 }
 
 // deleteConcept removes a concept, and of its associations what is here; the rest is told of as far.
-func (x *execution) deleteConcept(op *transport.Op) (outcomeState, error) {
+func (x *execution) deleteConcept(op *transport.Op, result *transport.OpResult) (outcomeState, error) {
 	before, edges, err := x.a.found(op)
 	if err != nil || before == nil {
 		return 0, err
@@ -193,6 +194,7 @@ func (x *execution) deleteConcept(op *transport.Op) (outcomeState, error) {
 		}
 	}
 	x.a.meta.Written++
+	result.Found = true
 	return 0, x.a.removeFound(op, before, edges)
 }
 

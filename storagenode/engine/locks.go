@@ -110,7 +110,5 @@ func learns(k transport.OpKind) bool {
 
 // answers tells whether one of ops has a result.
 func answers(ops []transport.Op) bool {
-	return slices.ContainsFunc(ops, func(op transport.Op) bool {
-		return op.Kind == transport.OpRead || op.Kind == transport.OpReadNeighbors || op.Kind == transport.OpAdd
-	})
+	return slices.ContainsFunc(ops, func(op transport.Op) bool { return op.Kind.Answers() })
 }

@@ -166,7 +166,9 @@ func (m *model) write(index uint64, c Command) result {
 			return result{seq: r.seq, kind: r.refused.Kind, op: r.refused.OpNumber}
 		}
 		again := result{seq: r.seq, done: true, nothing: r.nothing}
-		if answering(ops) {
+		if len(ops) == 1 && ops[0].Kind.Deletes() {
+			again.omitted = r.body == "" // of a transaction
+		} else if answering(ops) {
 			again.results, again.omitted = m.resultsOf(modelAttempt{c.RequestID, 0})
 		}
 		return again
@@ -295,7 +297,8 @@ func (m *model) copied() graph {
 
 func answering(ops []Op) bool {
 	return slices.ContainsFunc(ops, func(op Op) bool {
-		return op.Kind == transport.OpAdd || op.Kind == transport.OpRead || op.Kind == transport.OpReadNeighbors
+		return op.Kind == transport.OpAdd || op.Kind == transport.OpRead || op.Kind == transport.OpReadNeighbors || op.Kind.Deletes() ||
+			slices.Contains([]transport.OpKind{transport.OpUnlinkIn, transport.OpUnlinkInType, transport.OpUnlinkOut, transport.OpUnlinkOutType}, op.Kind)
 	})
 }
 
@@ -320,6 +323,7 @@ func (m *model) execute(g *graph, ops []Op, now int64, self event.TxnID) (x exec
 			if c == nil {
 				break
 			}
+			r.Found = true
 			removed, others := g.hit(op)
 			for _, other := range others {
 				if g.concepts[other] == nil {
@@ -338,16 +342,18 @@ func (m *model) execute(g *graph, ops []Op, now int64, self event.TxnID) (x exec
 			removed, _ := g.hit(op)
 			x.away(g, removed)
 			if g.unlink(removed, outgoing, incoming); len(removed) > 0 {
+				r.Found = true
 				g.written++
 			}
 		case transport.OpUnlinkOut, transport.OpUnlinkOutType:
 			removed, _ := g.hit(op)
 			if g.unlink(removed, outgoing) > 0 {
+				r.Found = true
 				g.written++
 			}
 		case transport.OpUnlinkIn, transport.OpUnlinkInType:
 			removed, _ := g.hit(op)
-			g.unlink(removed, incoming)
+			r.Found = g.unlink(removed, incoming) > 0
 		case transport.OpLearnConcept, transport.OpLearnAssociation, transport.OpLinkIn, transport.OpLinkOut:
 			for _, row := range (&model{}).rows([]Op{op}) {
 				ok = ok && (op.Kind == transport.OpLearnConcept || g.concepts[row] != nil)

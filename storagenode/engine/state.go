@@ -67,12 +67,12 @@ type Prepared struct {
 	Coordinator  event.MasterID
 	Participants []event.ShardID
 	Since        int64 // log time of the prepare, of the first part that came, unix µs
+	Issued       int64 // of the transaction, unix µs
 	Open         bool  // another part is to come: it cannot be committed as yet
 
-	issued int64
-	rows   []lock.Row // what it locks
-	parts  []uint32   // what has come, in that order
-	plain  bool       // its ops only learn
+	rows  []lock.Row // what it locks
+	parts []uint32   // what has come, in that order
+	plain bool       // its ops only learn
 }
 
 func newState() *state {
@@ -255,7 +255,7 @@ func decodePrepared(key, value []byte) (*Prepared, error) {
 func (r *preparedRecord) prepared(id event.TxnID) *Prepared {
 	p := &Prepared{
 		TxnID: id, Attempt: r.Attempt, Begin: r.Begin, Start: r.Start, Coordinator: r.Coordinator,
-		Participants: r.Participants, Since: r.Since, Open: true, issued: r.Issued, plain: true,
+		Participants: r.Participants, Since: r.Since, Open: true, Issued: r.Issued, plain: true,
 	}
 	for _, part := range r.parts() {
 		ops := opsOfForm(part.Ops)

@@ -266,7 +266,7 @@ func (a *applier) commitPrepared(p *Prepared) (Answer, error) {
 	if err != nil {
 		return Answer{}, fmt.Errorf("commit transaction %s: %w", p.TxnID, err)
 	}
-	done := outcome{State: txnDone, Issued: p.issued, Seq: a.index}
+	done := outcome{State: txnDone, Issued: p.Issued, Seq: a.index}
 	if err := a.putOutcome(p.TxnID, done); err != nil {
 		return Answer{}, err
 	}

@@ -138,7 +138,11 @@ func (a *applier) repeat(c *Command, first outcome, hash []byte) (Answer, error)
 		return Answer{Seq: first.Seq, Err: first.refusal("write")}, nil
 	}
 	answer := Answer{Seq: first.Seq, AlreadyDone: true, Nothing: first.State == deleteNothing}
-	if !answers(c.Write.Ops) {
+	switch {
+	case c.deletesAlone(): // Nothing is its result; how a transaction of this id found it is not in the outcome
+		answer.ResultsOmitted = first.State == txnDone
+		return answer, nil
+	case !answers(c.Write.Ops):
 		return answer, nil
 	}
 	var err error
