@@ -63,6 +63,13 @@ func TestHTTP(t *testing.T) {
 		{"GET", "/api/agents/register", ""},
 		{"GET", "/livez", ""},
 		{"GET", "/readyz", ""},
+		{"POST", "/api/txn", `{"ops":[]}`},
+		{"POST", "/api/txn", `{"ops":[{"read":{"id":"a"}},{"link_in":{"id":"a","target":"b"}}]}`},
+		{"POST", "/api/txn", `{"ops":[{"add":{"id":"a","key":"k"}}]}`},
+		{"POST", "/api/txn", `{"ops":[{"read":{"id":"` + strings.Repeat("a", 600) + `"}}]}`},
+		{"POST", "/api/txn", `{"ops":[{"read":{"id":"a"}}],"isolation":"none"}`},
+		{"GET", "/api/txn", ""},
+		{"GET", "/api/concepts/a?consistency=fresh", ""},
 	} {
 		status, header, body := c.http(followers[0], r.method, r.path, r.body)
 		if !strings.HasSuffix(r.path, "z") { // the supervisors' routes promise nothing
@@ -92,7 +99,7 @@ func TestHTTP(t *testing.T) {
 	}
 	status, _, metrics := c.http(followers[0], "GET", "/metrics", "")
 	for _, name := range []string{"grid_raft_term", "grid_raft_leader 0", "grid_seq", "grid_feed_lag_events 0", "grid_agents 2", `grid_proposals_total{result="refused"}`,
-		`grid_http_requests_total{class="4xx",route="POST /api/agents/register"} 5`} {
+		`grid_http_requests_total{class="4xx",route="POST /api/agents/register"} 5`, `grid_txn_in_doubt_total{answer="stopped"} 0`} {
 		if status != http.StatusOK || !strings.Contains(string(metrics), name) {
 			t.Errorf("/metrics (%d) does not say %s", status, name)
 		}

@@ -31,11 +31,11 @@ func (a *api) txn(ctx context.Context, r *http.Request) (reply, error) {
 		return ok.Number, nil
 	})
 	if err != nil {
-		return txnFailure(err), nil
+		return txnFailure(&transport.Txn{}, err), nil
 	}
 	ok, err := transport.As[transport.TxnOk](c.Handle(ctx, nil, t))
 	if err != nil {
-		return txnFailure(err), nil
+		return txnFailure(t, err), nil
 	}
 	con := contract{Seq: ok.Seq, Epoch: c.replica.View().Epoch().Seq}
 	return reply{http.StatusOK, struct {
@@ -45,12 +45,16 @@ func (a *api) txn(ctx context.Context, r *http.Request) (reply, error) {
 }
 
 // txnFailure is the reply to a transaction that did not happen, or may not have.
-func txnFailure(err error) reply {
+func txnFailure(t *transport.Txn, err error) reply {
 	rep := failure(err)
 	e := asError("txn", err)
 	switch {
 	case e.Kind == event.KindAborted, e.Kind == event.KindPrecondition:
-		rep.body = txnjson.AbortedOf(e, txn.Reason(err))
+		body := txnjson.AbortedOf(e, txn.Reason(err))
+		if !t.RequestID.IsZero() {
+			body.TxnID = t.RequestID.String()
+		}
+		rep.body = body
 	case rep.status != http.StatusBadRequest && rep.status != http.StatusRequestEntityTooLarge && rep.status != http.StatusUnprocessableEntity:
 		rep.status = http.StatusServiceUnavailable
 	}

@@ -88,6 +88,8 @@ func (p *participant) handle(req client.ShardRequest) (any, error) {
 		return p.finish(r)
 	case *transport.Write:
 		return p.write(req.RequestID, r)
+	case *transport.PreparedTxns:
+		return p.preparedTxns(), nil
 	case *transport.TxnResults:
 		kept, some := p.results[attemptKey{r.TxnID, r.Attempt}]
 		if p.omits || !some {
