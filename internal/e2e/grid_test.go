@@ -76,6 +76,7 @@ type devNode struct {
 // grid is one running `gridctl dev`.
 type grid struct {
 	t     *testing.T
+	bin   string // of the programs
 	data  string
 	base  int
 	home  string
@@ -90,9 +91,16 @@ type grid struct {
 // startGrid starts a grid on new data, with flags of `gridctl dev`, and waits until it is ready.
 func startGrid(t *testing.T, flags ...string) *grid {
 	t.Helper()
-	g := &grid{t: t, data: filepath.Join(t.TempDir(), "data"), base: freeBase(t), home: t.TempDir()}
-	t.Cleanup(g.stop)
+	g := newGrid(t)
 	g.start(flags...)
+	return g
+}
+
+// newGrid is a grid that is not started yet.
+func newGrid(t *testing.T) *grid {
+	t.Helper()
+	g := &grid{t: t, bin: binaries, data: filepath.Join(t.TempDir(), "data"), base: freeBase(t), home: t.TempDir()}
+	t.Cleanup(g.stop)
 	return g
 }
 
@@ -263,7 +271,7 @@ func (g *grid) pids() []int {
 
 // command makes a gridctl that sees only this grid's context.
 func (g *grid) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(binaries, "gridctl"), args...)
+	cmd := exec.Command(filepath.Join(g.bin, "gridctl"), args...)
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+g.home)
 	return cmd
 }

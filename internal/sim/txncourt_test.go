@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -98,14 +99,13 @@ func (c *court) accounts() error {
 	defer cancel()
 	for _, id := range []string{c.here, c.beside, c.there} {
 		c.balance[id] = stakes
-		if err := c.lib.LearnConcept(ctx, &transport.LearnConcept{ConceptID: id, Content: content(stakes), Strength: 1, Confidence: 1}); err != nil {
+		if err := c.lib.LearnConcept(ctx, &transport.LearnConcept{ConceptID: id, Strength: 1, Confidence: 1,
+			Metadata: &transport.Metadata{Attributes: map[string]string{purse: fmt.Sprint(stakes)}}}); err != nil {
 			return fmt.Errorf("open %s: %w", id, err)
 		}
 	}
 	return nil
 }
-
-func content(balance int64) string { return fmt.Sprintf("%s %d", purse, balance) }
 
 // send has a client send the next transaction to a master, and wait for the answer.
 func (c *court) send(k kind, host string) {
@@ -115,14 +115,14 @@ func (c *court) send(k kind, host string) {
 	if k == alone {
 		to = c.beside
 	}
-	put := func(id string, add int64) transport.Op {
-		return transport.Op{Kind: transport.OpLearnConcept, ID: id, Content: content(c.balance[id] + add), Strength: 1, Confidence: 1}
-	}
-	link := transport.Op{Kind: transport.OpLearnAssociation, ID: from, Target: to, AssocType: 1000 + c.number, Confidence: 1}
-	c.txn = &transport.Txn{RequestID: event.TxnID{byte(c.number), 0xC0}, Issued: time.Now().UnixMicro(), TimeoutMillis: 5000,
-		Ops: []transport.Op{put(from, -1), put(to, 1), link}}
+	c.txn = &transport.Txn{RequestID: event.TxnID{byte(c.number), 0xC0}, Issued: time.Now().UnixMicro(), TimeoutMillis: 5000, Ops: []transport.Op{
+		{Kind: transport.OpLearnAssociation, ID: from, Target: to, AssocType: 1000 + c.number, Confidence: 1},
+		{Kind: transport.OpAttributeAtLeast, ID: from, Key: purse, Number: 1},
+		{Kind: transport.OpAdd, ID: from, Key: purse, Number: -1},
+		{Kind: transport.OpAdd, ID: to, Key: purse, Number: 1},
+	}}
 	if k == refused {
-		c.txn.Ops = append(c.txn.Ops, transport.Op{Kind: transport.OpLearnAssociation, ID: from, Target: c.absent, AssocType: 1, Confidence: 1})
+		c.txn.Ops = append(c.txn.Ops, transport.Op{Kind: transport.OpExists, ID: c.absent})
 	}
 	go func() { c.said <- c.ask(host, giveUp) }()
 }
@@ -211,7 +211,7 @@ func (c *court) judge(v *verdicts) error {
 	}
 	if end == "committed" {
 		c.balance[c.txn.Ops[0].ID]--
-		c.balance[c.txn.Ops[1].ID]++
+		c.balance[c.txn.Ops[0].Target]++
 	}
 	if err := errors.Join(c.decided(), c.recorded(end), c.stored(end)); err != nil {
 		return err
@@ -271,15 +271,20 @@ func (c *court) await(id event.MasterID, right func(*fsm.State) bool) error {
 func (c *court) stored(end string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), freeBy)
 	defer cancel()
-	total := int64(0)
+	var read []transport.Op
 	for _, id := range []string{c.here, c.beside, c.there} {
-		got, err := c.lib.Concept(ctx, id)
-		if err != nil {
-			return fmt.Errorf("read %s at rest: %w", id, err)
-		}
-		var holds int64
-		if _, err := fmt.Sscanf(got.Content, purse+" %d", &holds); err != nil || holds != c.balance[id] {
-			return fmt.Errorf("%s holds %q, not %d, and transaction %d is %s", id, got.Content, c.balance[id], c.number, end)
+		read = append(read, transport.Op{Kind: transport.OpRead, ID: id})
+	}
+	ok, err := transport.As[transport.TxnOk](c.lib.Do(ctx, &transport.Txn{Ops: read}))
+	if err != nil {
+		return fmt.Errorf("read all accounts at rest: %w", err)
+	}
+	total := int64(0)
+	for i, got := range ok.Results {
+		id := read[i].ID
+		holds, err := strconv.ParseInt(got.Attributes[purse], 10, 64)
+		if err != nil || holds != c.balance[id] {
+			return fmt.Errorf("%s holds %v, not %d, and transaction %d is %s", id, got.Attributes, c.balance[id], c.number, end)
 		}
 		total += holds
 	}
@@ -287,7 +292,7 @@ func (c *court) stored(end string) error {
 		return fmt.Errorf("the accounts hold %d, not %d", total, 3*stakes)
 	}
 	var halves []string
-	link := c.txn.Ops[2]
+	link := c.txn.Ops[0]
 	for _, half := range []struct{ id, other, direction string }{{link.ID, link.Target, "out"}, {link.Target, link.ID, "in"}} {
 		got, err := c.lib.Neighbors(ctx, &transport.Neighbors{ConceptID: half.id, Direction: half.direction, Limit: 1000})
 		if err != nil {
