@@ -67,6 +67,7 @@ type Limits struct {
 	KeepAlive   time.Duration // a stream carries a message at least this often
 	Stall       time.Duration // a peer on the grid port that does not take what is written for this long is cut off, watchers included
 	Drain       time.Duration // the longest a stop waits for the leadership to be handed over
+	Slow        time.Duration // a request on the grid port that takes longer is logged; 0: none is
 }
 
 // RaftConfig tunes the masters' group.
@@ -95,6 +96,7 @@ func DefaultConfig() Config {
 			KeepAlive:   5 * time.Second,
 			Stall:       30 * time.Second, // less cuts off who only pauses; more lets the dead hold memory
 			Drain:       5 * time.Second,
+			Slow:        time.Second,
 		},
 		Raft: RaftConfig{
 			Timeouts:          raftgroup.LANMasters(),
@@ -147,6 +149,9 @@ func (l *Limits) validate() []error {
 		if d.value <= 0 {
 			faults = append(faults, fmt.Errorf("limits.%s: %s; want more than 0", d.name, d.value))
 		}
+	}
+	if l.Slow < 0 {
+		faults = append(faults, fmt.Errorf("limits.slow: %s; want 0 or more", l.Slow))
 	}
 	if l.Offline <= l.Degraded {
 		faults = append(faults, fmt.Errorf("limits.offline: %s; want more than limits.degraded (%s)", l.Offline, l.Degraded))

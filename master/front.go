@@ -40,7 +40,8 @@ type front struct {
 func newFront(cfg Config, p *ports, hello func(*transport.MasterHello) (*transport.MasterHelloOk, error), st *stats) *front {
 	f := &front{cfg: cfg, hello: hello, ports: p, open: make(chan struct{}), shut: make(chan struct{})}
 	f.server = transport.NewServer(transport.ServerConfig{Handler: f.handle, Hello: f.helloOk, Name: "grid", Log: cfg.Log,
-		Limits: transport.Limits{Send: cfg.Limits.Stall}})
+		Limits: transport.Limits{Send: cfg.Limits.Stall}, Slow: cfg.Limits.Slow})
+	st.serves(f.server)
 	a := &api{core: f.await, status: f.status, limit: cfg.Limits.Request, metrics: st.handler(f.core.Load), stats: st}
 	f.web = &http.Server{Handler: a.routes(), ReadHeaderTimeout: httpHeaderTimeout, ReadTimeout: cfg.Limits.Request + httpHeaderTimeout,
 		WriteTimeout: 2*cfg.Limits.Request + httpHeaderTimeout, IdleTimeout: httpIdleTimeout, MaxHeaderBytes: 64 << 10,

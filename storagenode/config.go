@@ -44,6 +44,7 @@ type Config struct {
 	Groups Groups
 
 	RequestTimeout time.Duration // of a request that brings none
+	SlowRequest    time.Duration // one that takes longer is logged; 0: none is
 	PrepareWait    time.Duration // how long a prepare waits for a row (safety S8)
 	InDoubtAfter   time.Duration // how long a leader holds a prepared attempt before it asks the masters (safety S8)
 	SpreadAfter    time.Duration // how long a shard is led, and calm, before its leader hands over to the preferred one
@@ -95,6 +96,7 @@ func DefaultConfig() Config {
 			SegmentBytes: 8 << 20,
 		},
 		RequestTimeout: 10 * time.Second,
+		SlowRequest:    time.Second,
 		PrepareWait:    50 * time.Millisecond,
 		InDoubtAfter:   2 * time.Second,
 		SpreadAfter:    10 * time.Second, // sooner, and a node that restarts leads before its caches are warm; later, and one node does the work of two
@@ -124,6 +126,7 @@ func (c *Config) Validate() error {
 	}
 	check(c.Log != nil, "no log")
 	check(c.RequestTimeout > 0, "request timeout %s: must be above 0", c.RequestTimeout)
+	check(c.SlowRequest >= 0, "slow request %s: must not be negative", c.SlowRequest)
 	check(c.PrepareWait >= 0, "prepare wait %s: must not be negative", c.PrepareWait)
 	check(c.InDoubtAfter > 0, "in doubt after %s: must be above 0", c.InDoubtAfter)
 	check(c.SpreadAfter > 0, "spread after %s: must be above 0", c.SpreadAfter)

@@ -116,7 +116,7 @@ func (n *Node) open() error {
 	if n.embedder, err = n.newEmbedder(); err != nil {
 		return err
 	}
-	n.server = transport.NewServer(transport.ServerConfig{Handler: n.handle, Hello: n.hello, Name: "storage", Log: n.log})
+	n.server = transport.NewServer(transport.ServerConfig{Handler: n.handle, Hello: n.hello, Name: "storage", Log: n.log, Slow: n.cfg.SlowRequest})
 	n.serve("mux", n.mux.Serve)
 	n.serve("server", func(ctx context.Context) error { return n.server.Serve(ctx, n.mux.Frames()) })
 	if err := n.firstReplicas(); err != nil {

@@ -62,18 +62,23 @@ func (v *variant) frameLimit() int {
 
 // frameLimit decides a frame's limit by the variant's name, which the first bytes of its payload hold.
 func frameLimit(prefix []byte) int {
+	if v := variantAt(prefix); v != nil {
+		return v.frameLimit()
+	}
+	return MaxGridFrame
+}
+
+// variantAt is the variant whose name the first bytes of a payload hold; nil: none that is known.
+func variantAt(prefix []byte) *variant {
 	r := pack.NewReader(prefix)
 	if len(prefix) > 0 && prefix[0] == 0x81 { // {"Variant": …: not MapLen, which wants the whole value to be there
 		r = pack.NewReader(prefix[1:])
 	}
 	name, err := r.StringView()
 	if err != nil {
-		return MaxGridFrame
+		return nil
 	}
-	if v, ok := variants.byName[string(name)]; ok {
-		return v.frameLimit()
-	}
-	return MaxGridFrame
+	return variants.byName[string(name)]
 }
 
 // frameReader cuts a connection's bytes into frames. Memory grows with what has been received: the buffer starts small

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
@@ -53,7 +55,8 @@ func signal(ch chan struct{}) {
 // slot is one request's place in the order of replies. Guarded by lane.mu.
 type slot struct {
 	lane     *lane
-	request  int64 // bytes of the request, until it is finished
+	request  int64               // bytes of the request, until it is finished
+	budget   *semaphore.Weighted // where they come from
 	extended bool
 	frames   [][]byte      // ready to be written
 	waiting  int           // bytes in frames
@@ -108,7 +111,7 @@ func (l *lane) busy() bool {
 func (s *slot) finish(reply any, err error) {
 	frame, reserved := s.encode(reply, err)
 	l := s.lane
-	l.conn.server.requests.Release(s.request)
+	s.budget.Release(s.request)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.done = true

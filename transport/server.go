@@ -32,6 +32,7 @@ type ServerConfig struct {
 	Name    string         // in logs: "grid", "storage"
 	Log     *slog.Logger
 	Limits  Limits
+	Slow    time.Duration // a request that takes longer is logged, at a bounded rate; 0: none is
 }
 
 // Limits bounds what a Server spends on its peers. Zero fields take DefaultLimits.
@@ -39,6 +40,7 @@ type Limits struct {
 	Conns        int           // connections in all
 	ConnsPerPeer int           // connections of one IP address
 	Concurrent   int           // requests of one connection worked on at once after Hello
+	Requests     int           // requests worked on at once in all, without streams; an eighth more for those the grid lives by
 	ConnBytes    int64         // bytes of requests and replies in flight on one connection, beside the frame being read
 	RequestBytes int64         // bytes of requests in flight in all
 	ReplyBytes   int64         // bytes of large replies in flight in all
@@ -48,10 +50,11 @@ type Limits struct {
 }
 
 // DefaultLimits suits every process of the grid. RequestBytes holds two frames of the largest size; a smaller value would
-// refuse documented requests, a larger one would let a few peers take a small machine's memory. ConnsPerPeer is high
+// refuse documented requests, a larger one would let a few peers take a small machine's memory. Requests is 32 busy connections: more
+// only wait for the same disk and hold memory meanwhile, fewer would refuse a burst. ConnsPerPeer is high
 // because a whole development grid and its clients share one address.
 func DefaultLimits() Limits {
-	return Limits{Conns: 16384, ConnsPerPeer: 8192, Concurrent: 256, ConnBytes: 8 << 20, RequestBytes: 256 << 20, ReplyBytes: 256 << 20,
+	return Limits{Conns: 16384, ConnsPerPeer: 8192, Concurrent: 256, Requests: 8192, ConnBytes: 8 << 20, RequestBytes: 256 << 20, ReplyBytes: 256 << 20,
 		Idle: 10 * time.Minute, Receive: 30 * time.Second, Send: 30 * time.Second}
 }
 
@@ -60,6 +63,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Conns, d.Conns)
 	def(&l.ConnsPerPeer, d.ConnsPerPeer)
 	def(&l.Concurrent, d.Concurrent)
+	def(&l.Requests, d.Requests)
 	def(&l.ConnBytes, d.ConnBytes)
 	def(&l.RequestBytes, d.RequestBytes)
 	def(&l.ReplyBytes, d.ReplyBytes)
@@ -78,10 +82,10 @@ func def[T int | int64 | time.Duration](v *T, d T) {
 
 // Server answers the requests of many connections with one Handler.
 type Server struct {
-	cfg      ServerConfig
-	limits   Limits
-	requests *semaphore.Weighted // Limits.RequestBytes
-	replies  *semaphore.Weighted // Limits.ReplyBytes
+	cfg       ServerConfig
+	limits    Limits
+	admission admission
+	replies   *semaphore.Weighted // Limits.ReplyBytes
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelCauseFunc
@@ -99,7 +103,9 @@ var errServerClosed = errors.New("the server is closing")
 func NewServer(cfg ServerConfig) *Server {
 	l := cfg.Limits.withDefaults()
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &Server{cfg: cfg, limits: l, requests: semaphore.NewWeighted(l.RequestBytes), replies: semaphore.NewWeighted(l.ReplyBytes),
+	return &Server{cfg: cfg, limits: l, replies: semaphore.NewWeighted(l.ReplyBytes),
+		admission: admission{limit: int64(l.Requests), bytes: semaphore.NewWeighted(l.RequestBytes), urgent: semaphore.NewWeighted(reservedBytes),
+			slow: slowLog{log: cfg.Log, name: cfg.Name, after: cfg.Slow}},
 		ctx: ctx, cancel: cancel, listeners: map[net.Listener]struct{}{}, perPeer: map[string]int{}}
 }
 

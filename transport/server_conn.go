@@ -26,7 +26,7 @@ type serverConn struct {
 	concurrent int   // handlers at once: 1, after Hello Limits.Concurrent
 	extended   bool  // Hello was said: errors go out whole. Written before the next handler starts
 	requests   int   // read so far
-	charged    int64 // request bytes of the frame being read that are already taken from Server.requests
+	charged    int64 // request bytes of the frame being read that are already taken from admission.bytes
 }
 
 func newServerConn(s *Server, conn net.Conn) *serverConn {
@@ -84,20 +84,24 @@ func (c *serverConn) readAll() error {
 		case errors.Is(err, os.ErrDeadlineExceeded) && c.ctx.Err() == nil && !c.frames.inside() && c.lane.busy():
 			continue // a stream, or a long wait for an answer: the peer has nothing to ask
 		default:
-			c.server.requests.Release(c.charged)
+			c.server.admission.bytes.Release(c.charged)
 			return err
 		}
-		size := int64(len(payload))
+		size, budget := int64(len(payload)), c.server.admission.bytes
 		if large {
 			c.charged = 0 // the slot returns it
-		} else if err := c.server.requests.Acquire(c.ctx, size); err != nil {
-			return err
+		} else {
+			budget = c.server.admission.budget(payload)
+			if err := budget.Acquire(c.ctx, size); err != nil {
+				return err
+			}
 		}
 		s, err := c.lane.open(c.concurrent, size)
 		if err != nil {
-			c.server.requests.Release(size)
+			budget.Release(size)
 			return err
 		}
+		s.budget = budget
 		req, err := DecodeMessage(payload)
 		c.requests++
 		c.start(s, req, err)
@@ -107,14 +111,14 @@ func (c *serverConn) readAll() error {
 // charge takes n bytes of a large frame from the server's budget. It does not wait: two frames that wait for each other's
 // share would wait for ever.
 func (c *serverConn) charge(n int) error {
-	if !c.server.requests.TryAcquire(int64(n)) {
+	if !c.server.admission.bytes.TryAcquire(int64(n)) {
 		return errBusy
 	}
 	c.charged += int64(n)
 	return nil
 }
 
-// start answers a request: at once when it did not decode or is Hello, else on a goroutine.
+// start answers a request: at once when it did not decode, is Hello or is one too many, else on a goroutine.
 func (c *serverConn) start(s *slot, req any, err error) {
 	if err != nil {
 		s.finish(nil, err)
@@ -124,11 +128,20 @@ func (c *serverConn) start(s *slot, req any, err error) {
 		s.finish(c.hello(h))
 		return
 	}
+	leave, err := c.server.admission.enter(req)
+	if err != nil {
+		s.finish(nil, err)
+		return
+	}
 	session := &Session{conn: c, slot: s, extended: c.extended}
 	c.lane.handlers.Add(1)
 	go func() {
 		defer c.lane.handlers.Done()
-		s.finish(c.handle(session, req))
+		begun := time.Now()
+		reply, err := c.handle(session, req)
+		leave()
+		c.server.admission.slow.done(c.conn.RemoteAddr(), req, time.Since(begun), err)
+		s.finish(reply, err)
 	}()
 }
 

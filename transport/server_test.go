@@ -261,10 +261,11 @@ func TestLargeFrames(t *testing.T) {
 		}
 		_ = c.Close()
 		_ = s.Close()
-		if !s.requests.TryAcquire(s.limits.RequestBytes) || !s.replies.TryAcquire(s.limits.ReplyBytes) {
+		if !s.admission.bytes.TryAcquire(s.limits.RequestBytes) || !s.admission.urgent.TryAcquire(reservedBytes) || !s.replies.TryAcquire(s.limits.ReplyBytes) {
 			t.Error("bytes in flight are not given back")
 		}
-		s.requests.Release(s.limits.RequestBytes)
+		s.admission.bytes.Release(s.limits.RequestBytes)
+		s.admission.urgent.Release(reservedBytes)
 		s.replies.Release(s.limits.ReplyBytes)
 	})
 }

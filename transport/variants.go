@@ -13,11 +13,13 @@ import (
 type trait uint8
 
 const (
-	storage trait = 1 << iota // of the storage protocol: its frames may have MaxStorageFrame bytes
-	read                      // changes nothing: repeating it is always safe
-	again                     // a write that repeating does not do twice: idempotent by content, or numbered
-	withID                    // a write that is safe to repeat when it carries a request id
-	tuple                     // on the wire a positional array, not a map
+	storage   trait = 1 << iota // of the storage protocol: its frames may have MaxStorageFrame bytes
+	read                        // changes nothing: repeating it is always safe
+	again                       // a write that repeating does not do twice: idempotent by content, or numbered
+	withID                      // a write that is safe to repeat when it carries a request id
+	tuple                       // on the wire a positional array, not a map
+	urgent                      // the grid lives by it: it has room of its own when a server is full
+	streaming                   // many replies, for as long as its sender wants; bounded by who serves it
 )
 
 // variant is one message of the protocols; its name on the wire is its type's name.
@@ -48,7 +50,7 @@ var variants = newVariantTable([]entry{
 	{GetAllConceptIds{}, storage | read}, {GetAllConceptIdsOk{}, storage},
 	{GetStats{}, storage | read}, {StatsOk{}, storage},
 	{Flush{}, storage | again}, {FlushOk{}, storage},
-	{HealthCheck{}, storage | read}, {HealthCheckOk{}, storage},
+	{HealthCheck{}, storage | read | urgent}, {HealthCheckOk{}, storage},
 	{Hello{}, again}, {HelloOk{}, 0}, // nobody needs 100 MiB to say hello
 	{Batch{}, storage}, {BatchOk{}, storage},
 	{Neighbors{}, storage | read}, {NeighborsOk{}, storage},
@@ -56,7 +58,7 @@ var variants = newVariantTable([]entry{
 	{Routed{}, storage | withID}, {RoutedOk{}, storage},
 	{Write{}, storage}, {WriteOk{}, storage},
 	{Prepare{}, storage | again}, {PrepareOk{}, storage},
-	{Finish{}, storage | again}, {FinishOk{}, storage},
+	{Finish{}, storage | again | urgent}, {FinishOk{}, storage},
 	{TxnResults{}, storage | again}, {TxnResultsOk{}, storage},
 	{Txn{}, withID}, {TxnOk{}, 0},
 	{DeleteConcept{}, storage}, {DeleteConceptOk{}, storage},
@@ -85,37 +87,37 @@ var variants = newVariantTable([]entry{
 	{CloseCheckpoint{}, storage | again}, {CloseCheckpointOk{}, storage},
 	{event.Error{}, 0},
 
-	{RegisterAgent{}, withID}, {RegisterAgentOk{}, 0},
-	{Heartbeat{}, again}, {HeartbeatOk{}, 0},
+	{RegisterAgent{}, withID | urgent}, {RegisterAgentOk{}, 0},
+	{Heartbeat{}, again | urgent}, {HeartbeatOk{}, 0},
 	{UnregisterAgent{}, withID}, {UnregisterAgentOk{}, 0},
 	{ListAgents{}, read}, {ListAgentsOk{}, 0},
 	{GetAgent{}, read}, {GetAgentOk{}, 0},
 	{ListNodes{}, read}, {ListNodesOk{}, 0},
-	{GetClusterStatus{}, read}, {ClusterStatus{}, 0},
-	{RaftPeers{}, read}, {RaftPeersOk{}, 0},
+	{GetClusterStatus{}, read | urgent}, {ClusterStatus{}, 0},
+	{RaftPeers{}, read | urgent}, {RaftPeersOk{}, 0},
 	{GetShardMap{}, read}, {ShardMapOk{}, 0},
-	{WatchShardMap{}, read},
-	{WatchAssignments{}, read}, {Assignments{}, 0},
+	{WatchShardMap{}, read | streaming},
+	{WatchAssignments{}, read | streaming}, {Assignments{}, 0},
 	{EmitEvents{}, again}, {EmitEventsOk{}, 0},
 	{EmitTelemetry{}, 0}, {EmitTelemetryOk{}, 0},
-	{Propose{}, withID}, {ProposeOk{}, 0},
-	{Forward{}, 0}, {ForwardOk{}, 0},
-	{ReadIndex{}, read}, {ReadIndexOk{}, 0},
-	{WatchEvents{}, read}, {ListEvents{}, read}, {EventsOk{}, 0},
-	{TxnOutcome{}, again}, {TxnOutcomeOk{}, 0},
+	{Propose{}, withID | urgent}, {ProposeOk{}, 0},
+	{Forward{}, urgent}, {ForwardOk{}, 0},
+	{ReadIndex{}, read | urgent}, {ReadIndexOk{}, 0},
+	{WatchEvents{}, read | streaming}, {ListEvents{}, read}, {EventsOk{}, 0},
+	{TxnOutcome{}, again | urgent}, {TxnOutcomeOk{}, 0},
 	{ListTxns{}, read}, {ListTxnsOk{}, 0},
-	{ResolveTxn{}, 0}, {ResolveTxnOk{}, 0},
+	{ResolveTxn{}, urgent}, {ResolveTxnOk{}, 0},
 	{AssociationType{}, again}, {AssociationTypeOk{}, 0},
 	{AssociationTypes{}, read}, {AssociationTypesOk{}, 0},
-	{MasterHello{}, read}, {MasterHelloOk{}, 0},
+	{MasterHello{}, read | urgent}, {MasterHelloOk{}, 0},
 	{AnnounceMaster{}, again}, {AnnounceMasterOk{}, 0},
 	{AddMaster{}, again}, {AddMasterOk{}, 0},
 	{RemoveMaster{}, 0}, {RemoveMasterOk{}, 0},
 	{TransferLeadership{}, 0}, {TransferLeadershipOk{}, 0},
 	{TakeSnapshot{}, again}, {TakeSnapshotOk{}, 0},
-	{IsMember{}, read}, {IsMemberOk{}, 0},
+	{IsMember{}, read | urgent}, {IsMemberOk{}, 0},
 	{AssignReplica{}, withID}, {AssignReplicaOk{}, 0},
-	{StateDigests{}, read}, {StateDigestsOk{}, 0},
+	{StateDigests{}, read | urgent}, {StateDigestsOk{}, 0},
 	{GetFeed{}, read}, {FeedStatus{}, 0},
 })
 
