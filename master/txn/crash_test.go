@@ -203,7 +203,10 @@ func TestEveryMessageIsLostOnce(t *testing.T) {
 						txn = removal(1, g)
 					}
 					ok, err := m.Run(t.Context(), txn)
-					if message == "Write" && answer(ok, err) == "unknown" { // there is nobody here who repeats it
+					m.mu.Lock()
+					write := message == "Write"
+					m.mu.Unlock()
+					if write && answer(ok, err) == "unknown" { // there is nobody here who repeats it
 						ok, err = m.Run(t.Context(), txn)
 					}
 					if got := answer(ok, err); got != want {

@@ -47,14 +47,13 @@ func TestResolve(t *testing.T) {
 				dead, m := newMaster(g, "master-1"), newMaster(g, "master-2")
 				defer dead.stop()
 				defer m.stop()
-				dead.kill = func(fault.Label, int) bool {
-					return len(g.shards["shard-0"].prepared)+len(g.shards["shard-1"].prepared) == 2
-				}
+				dead.kill = func(l fault.Label, _ int) bool { return l == fault.TxnPrepareAfter }
 				txn := link(1, g.rows()[0], g.rows()[1])
 				if _, err := dead.Run(t.Context(), txn); err == nil {
 					t.Fatal("the coordinator lived")
 				}
 				time.Sleep(tc.wait)
+				synctest.Wait()
 				if tc.change != nil {
 					tc.change(g)
 				}
@@ -68,6 +67,7 @@ func TestResolve(t *testing.T) {
 				if err != nil || ok.Outcome != tc.want || ok.Seq == 0 {
 					t.Fatalf("got %+v, %v; want %s", ok, err, tc.want)
 				}
+				synctest.Wait()
 				for id, p := range g.shards {
 					if len(p.prepared) > 0 || p.done[txn.RequestID] != (tc.commit && len(p.data.out)+len(p.data.in) > 0) {
 						t.Errorf("%s holds %d, done %v", id, len(p.prepared), p.done[txn.RequestID])
