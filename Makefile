@@ -41,8 +41,8 @@ check: ## format, vet, staticcheck, go.mod, import law and style measures, 5 s o
 fuzz: ## 2 minutes of each fuzz target, or FUZZTIME
 	@internal/law/fuzz.sh $(FUZZTIME) $(CURDIR)/$(BIN)/fuzz
 
-e2e: ## kills under a full import, 500 kills of a shard's replicas, the bars for fail-over, and the protocol by python3-msgpack, 10 minutes of checked histories under kills, with real processes; grids of 1, 4 and 16 shards compared; recall of 100,000 vectors
-	GRID_E2E_BARS=1 GRID_HISTORIES=10m GRID_E2E_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 40m -v ./internal/e2e
+e2e: ## kills under a full import, 500 kills of a shard's replicas, the bars for fail-over, and the protocol by python3-msgpack, 10 minutes of checked histories under kills, contention, with real processes; grids of 1, 4 and 16 shards compared; recall of 100,000 vectors
+	GRID_E2E_BARS=1 GRID_HISTORIES=10m GRID_CONTENTION=60s GRID_E2E_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 40m -v ./internal/e2e
 	GRID_EQUALITY_FILE=$(CURDIR)/testdata/wordnet.ndjson.gz go test -count=1 -timeout 60m -v -run 'TestGridsAnswerAlike$$' ./internal/sim
 	GRID_RECALL=100000 go test -count=1 -timeout 30m -v -run 'TestRecall$$' ./storagenode/nearest
 	GRID_KILLS=500 go test -count=1 -timeout 20m -v -run 'TestReplicasSurviveKills$$' ./storagenode

@@ -157,11 +157,11 @@ func (c *core) openGroup(in surroundings, lead *leader) error {
 	return nil
 }
 
-// openShards makes the ways to the shards: the gateway's client, which routes by this master's own map, and the
-// coordinator's. They share no connection: replies keep the order of their requests, so a read that waits for a
-// transaction's row must not stand in front of that transaction's own vote.
+// openShards makes the ways to the shards: the gateway's client, which routes by this master's own map, and the coordinator's two.
+// They share no connection: replies keep the order of their requests, so what waits for a transaction's row until its deadline, a read
+// or a transaction of one shard, must not stand in front of that transaction's own vote.
 func (c *core) openShards(metrics *txn.Metrics) error {
-	var votes *client.Client
+	var votes, writes *client.Client
 	c.txns = txn.New(txn.Config{Self: c.cfg.ID, Propose: c.proposer.Propose, View: c.replica.View, Confirmed: c.reads.State, Log: c.cfg.Log,
 		Metrics: metrics, Point: c.cfg.Point,
 		Admit: func(body event.Body, id event.RequestID) *event.Error {
@@ -169,6 +169,9 @@ func (c *core) openShards(metrics *txn.Metrics) error {
 			return refused
 		},
 		Shards: shardsFunc(func(ctx context.Context, id event.ShardID, r client.ShardRequest) (*transport.RoutedOk, error) {
+			if _, waits := r.Request.(*transport.Write); waits { // for rows, until its deadline
+				return writes.Shard(ctx, id, r)
+			}
 			return votes.Shard(ctx, id, r)
 		})})
 	ways := client.Config{Network: c.cfg.Network, TLS: c.cfg.ClientTLS, Txn: c.txns.Run, Log: c.cfg.Log,
@@ -178,6 +181,10 @@ func (c *core) openShards(metrics *txn.Metrics) error {
 		return errors.Join(err, c.txns.Close())
 	}
 	c.undo.add(votes.Close)
+	if writes, err = client.New(ways); err != nil {
+		return errors.Join(err, c.txns.Close())
+	}
+	c.undo.add(writes.Close)
 	c.undo.add(c.txns.Close)
 	shards, err := client.New(ways)
 	if err != nil {
