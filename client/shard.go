@@ -148,7 +148,7 @@ func forwardable(req any) bool {
 	switch req.(type) {
 	case *transport.LearnConcept, *transport.LearnAssociation, *transport.DeleteConcept, *transport.DeleteAssociation, *transport.Write, *transport.Flush:
 		return true
-	case *transport.OpenCheckpoint, *transport.ReadCheckpoint, *transport.CloseCheckpoint, *transport.IsMember:
+	case *transport.OpenCheckpoint, *transport.ReadCheckpoint, *transport.CloseCheckpoint, *transport.ShardLevel, *transport.IsMember:
 		return false
 	}
 	return transport.ReadOnly(req)

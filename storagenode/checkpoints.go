@@ -136,10 +136,16 @@ func (c *checkpoints) close() {
 	c.open = nil
 }
 
-// checkpointRequest answers the requests of a node that fetches a state; ok is false for every other request.
+// checkpointRequest answers the requests of another node, most of them of one that fetches a state; ok is false for every other request.
 func (n *Node) checkpointRequest(ctx context.Context, req any) (reply any, ok bool, err error) {
 	switch req.(type) {
-	case *transport.OpenCheckpoint, *transport.ReadCheckpoint, *transport.CloseCheckpoint:
+	case *transport.ShardLevel:
+		if n.cfg.level() < gatedLevel {
+			return nil, true, unsupported(req) // as the versions before do
+		}
+	}
+	switch req.(type) {
+	case *transport.OpenCheckpoint, *transport.ReadCheckpoint, *transport.CloseCheckpoint, *transport.ShardLevel:
 		if err := transport.Validate(req, 0); err != nil {
 			return nil, true, err
 		}
@@ -154,6 +160,8 @@ func (n *Node) checkpointRequest(ctx context.Context, req any) (reply any, ok bo
 			n.replicas.checkpoints.remove(q.Checkpoint, "it was fetched")
 		}
 		reply = &transport.CloseCheckpointOk{}
+	case *transport.ShardLevel:
+		reply, err = n.shardLevel(q)
 	default:
 		return nil, false, nil
 	}

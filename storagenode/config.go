@@ -52,6 +52,7 @@ type Config struct {
 	// Machine stands between the logs and the state machines, for simulations of a broken one; nil: nothing does.
 	Machine func(event.ShardID, raftgroup.FSM) raftgroup.FSM
 	Point   func(fault.Label) // called before and after each step of a transaction, by its handler; nil: fault.Point
+	Level   uint32            // of shards' logs that the node supports, for simulations of an older version; 0: engine.Level
 
 	Log *slog.Logger
 }
@@ -154,6 +155,14 @@ func (c *Config) point() func(fault.Label) {
 		return fault.Point
 	}
 	return c.Point
+}
+
+// level is the highest level of shards' logs that the node supports.
+func (c *Config) level() uint32 {
+	if c.Level == 0 {
+		return engine.Level
+	}
+	return c.Level
 }
 
 // nodeID is the node's own name.

@@ -21,7 +21,7 @@ func (c *catchUpCluster) learner() {
 }
 
 // until asks until ok; each time is a look at a running node.
-func (c *catchUpCluster) until(what string, ok func() bool) {
+func (c *testCluster) until(what string, ok func() bool) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), testLimit)
 	defer cancel()

@@ -204,7 +204,11 @@ func (n *Node) buildReplica(dir string, a assignment, b *beginning) error {
 }
 
 func (n *Node) buildEngine(dir string, shard event.ShardID) error {
-	e, err := engine.Open(dir, engine.Options{ShardID: shard, Dimension: n.cfg.Dimension, CacheBytes: 1 << 20, Log: n.log, Fatal: n.fail})
+	first := uint32(0)
+	if n.masters == nil { // alone there is no older version to understand it
+		first = n.cfg.level()
+	}
+	e, err := engine.Open(dir, engine.Options{ShardID: shard, Dimension: n.cfg.Dimension, CacheBytes: 1 << 20, First: first, Log: n.log, Fatal: n.fail})
 	if err != nil {
 		return err
 	}

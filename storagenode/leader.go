@@ -36,7 +36,11 @@ func (r *replica) lead(ctx context.Context, term uint64) {
 	case <-ctx.Done():
 		return
 	}
+	defer r.gate.shut()
 	if r.masters == nil {
+		if _, err := r.raise(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("the log's level is not raised", "error", err)
+		}
 		<-ctx.Done()
 		return
 	}

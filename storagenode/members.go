@@ -99,14 +99,18 @@ const (
 // tend brings the group's members to those of the map, a step at a time, for as long as this replica leads. It looks when the
 // map changes, after its own steps, and again after tendAgain when a step could not be taken.
 func (r *replica) tend(ctx context.Context) {
-	for late := (putOff{}); ctx.Err() == nil; {
+	late, level := putOff{}, putOff{}
+	for ctx.Err() == nil {
 		changed := r.maps.Changed()
+		leveled := r.level(ctx, &level)
 		step, err := r.tendOnce(ctx)
 		if ctx.Err() == nil && late.say(time.Now(), step, err) {
 			r.log.Warn("step of a change of members put off", "step", step.verb.String(), "replica", string(step.replica), "error", err)
 		}
 		var again <-chan time.Time
 		switch {
+		case step.verb == nothingDue && err == nil && !leveled:
+			again = time.After(levelAgain)
 		case step.verb == nothingDue && err == nil:
 		case err == nil && !step.verb.reports():
 			continue // what follows is due now
@@ -209,6 +213,9 @@ func (r *replica) take(ctx context.Context, step memberStep, index uint64) error
 		return r.proposeBody(ctx, event.ReplicaRemoved{ShardID: r.shard, NodeID: owner, ReplicaID: step.replica, Reason: "asked for", Configuration: index})
 	case addLearner:
 		if err := r.stillAsked(ctx, step); err != nil {
+			return err
+		}
+		if err := r.mayJoin(ctx, step.replica); err != nil {
 			return err
 		}
 		_, err := r.group.AddLearner(ctx, step.replica, index)

@@ -40,9 +40,11 @@ type replica struct {
 	changed signal        // the set of prepared attempts may have changed
 	opened  chan struct{} // closed when all of the above is set: the group may make this replica lead before
 
-	patience patience        // of spread, which alone uses it
-	turn     chan struct{}   // of the node: one shard hands over at a time
-	closing  <-chan struct{} // closed when the node begins to close
+	gate     gate
+	ask      func(ctx context.Context, address string, req any) (any, error) // of another node; nil: alone
+	patience patience                                                        // of spread, which alone uses it
+	turn     chan struct{}                                                   // of the node: one shard hands over at a time
+	closing  <-chan struct{}                                                 // closed when the node begins to close
 }
 
 // tuning is the part of Config that the replicas' own loops use.
@@ -106,6 +108,7 @@ func (n *Node) openReplica(e manifestEntry) (*replica, error) {
 	r := &replica{
 		readings: n.readings.of(e.ShardID),
 		shard:    e.ShardID, id: e.ReplicaID, changed: newSignal(), opened: make(chan struct{}), masters: n.callMasters(), maps: n.maps,
+		gate: gate{supports: n.cfg.level(), asked: make(chan struct{})}, ask: n.askNodes(),
 		tuning:   tuning{prepareWait: n.cfg.PrepareWait, inDoubtAfter: n.cfg.InDoubtAfter, point: n.cfg.point()},
 		log:      n.log.With("shard", string(e.ShardID)),
 		patience: patience{least: n.cfg.SpreadAfter}, turn: n.replicas.handing, closing: n.loops.Done(),
@@ -135,7 +138,7 @@ func (r *replica) open(n *Node, path string) error {
 	}
 	fatal := func(err error) { n.fail(fmt.Errorf("shard %s in %s: %w", r.shard, path, err)) }
 	r.engine, err = engine.Open(filepath.Join(path, engineDir), engine.Options{
-		ShardID: r.shard, Dimension: n.cfg.Dimension, CacheBytes: n.cacheShare(), Log: r.log, Fatal: fatal,
+		ShardID: r.shard, Dimension: n.cfg.Dimension, CacheBytes: n.cacheShare(), Level: n.cfg.level(), Log: r.log, Fatal: fatal,
 		Flushed: func(f engine.Flush) { r.readings.flushed(r.shard, f) },
 	})
 	if err != nil {
@@ -146,7 +149,7 @@ func (r *replica) open(n *Node, path string) error {
 	r.group, err = raftgroup.Open(raftgroup.Config{
 		GroupID: string(r.shard), LocalID: r.id, Dir: filepath.Join(path, raftDir),
 		Host: n.host, Network: n.cfg.Network, TLS: n.cfg.TLS, Addresses: n.maps.address,
-		Timeouts: n.cfg.Groups.Timeouts, FSM: n.cfg.machine(r.shard, machine{r.engine, r.changed, r.vector}), Level: level, Lead: r.lead, Applied: r.engine.Applied,
+		Timeouts: n.cfg.Groups.Timeouts, FSM: n.cfg.machine(r.shard, machine{r.engine, r.changed, r.vector}), Level: r.engine.LogLevel, Lead: r.lead, Applied: r.engine.Applied,
 		SnapshotThreshold: n.cfg.Groups.SnapshotThreshold, TrailingLogs: n.cfg.Groups.TrailingLogs,
 		SegmentBytes: n.cfg.Groups.SegmentBytes, Fatal: fatal, Log: r.log,
 	})
@@ -200,6 +203,3 @@ func (r *replica) closeStores() error {
 	}
 	return err
 }
-
-// level is what the group's entries are written at. A replica of an older version stops at the first of them and says so.
-func level() uint32 { return engine.Level }

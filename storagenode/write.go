@@ -41,7 +41,7 @@ func (w *writing) result() (engine.Answer, error) {
 func (r *replica) writeAll(ctx context.Context, writes []*writing) {
 	open := make([]*writing, 0, len(writes))
 	for _, w := range writes {
-		if w.err = r.engine.Check(w.command()); w.err == nil {
+		if w.err = r.mayPropose(ctx, w.command()); w.err == nil {
 			open = append(open, w)
 		}
 	}
@@ -113,7 +113,7 @@ func (r *replica) prepare(ctx context.Context, p *transport.Prepare) (engine.Ans
 		return engine.Answer{}, &event.Error{Kind: event.KindUnsupported, Message: "this node runs without masters: it takes no part in cross-shard transactions"}
 	}
 	c := engine.Command{Kind: engine.Prepare, Prepare: p}
-	if err := r.engine.Check(c); err != nil {
+	if err := r.mayPropose(ctx, c); err != nil {
 		return engine.Answer{}, err
 	}
 	place := r.queue.arrive(engine.Locks(p.Ops), lock.Holder{Txn: p.TxnID, Attempt: p.Attempt, Start: p.Start})

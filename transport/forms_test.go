@@ -111,7 +111,7 @@ func TestFormsOfEveryRequest(t *testing.T) {
 func coversTheProtocol(t *testing.T, covered map[string]bool) {
 	t.Helper()
 	for _, also := range []any{LearnConceptV2{}, LearnBatch{}, FindPathSemantic{}, FindTemporalChain{}, FindCausalChain{}, FindContradictions{}, QueryBySemantic{}, Embed{}, Exists{},
-		GetAllConceptIds{}, GetStats{}, Flush{}, HealthCheck{}, ContentHash{}, OpenCheckpoint{}, ReadCheckpoint{}, CloseCheckpoint{},
+		GetAllConceptIds{}, GetStats{}, Flush{}, HealthCheck{}, ContentHash{}, OpenCheckpoint{}, ReadCheckpoint{}, CloseCheckpoint{}, ShardLevel{},
 		Routed{}, Write{}, Prepare{}, Finish{}, TxnResults{}, PreparedTxns{}} {
 		covered[VariantName(also)] = true
 	}

@@ -108,13 +108,15 @@ func validate(req any, dimension int) *event.Error {
 	return validateSemantic(req)
 }
 
-// validateCheckpoint checks the requests about checkpoints; ok is false for every other one.
+// validateCheckpoint checks the requests of nodes among themselves; ok is false for every other one.
 func validateCheckpoint(req any) (e *event.Error, ok bool) {
 	switch m := req.(type) {
 	case *OpenCheckpoint:
 		return first(validID("grid_id", m.GridID), validID("shard_id", string(m.ShardID)), validID("for", string(m.For))), true
 	case *ReadCheckpoint:
 		return first(validID("shard_id", string(m.ShardID)), validID("name", m.Name), atMost("bytes", int64(m.Bytes), MaxCheckpointRead)), true
+	case *ShardLevel:
+		return first(validID("grid_id", m.GridID), validID("shard_id", string(m.ShardID))), true
 	case *CloseCheckpoint:
 		return validID("shard_id", string(m.ShardID)), true
 	}

@@ -49,4 +49,15 @@ type (
 	}
 	// CloseCheckpointOk says that its files are gone.
 	CloseCheckpointOk struct{}
+
+	// ShardLevel asks a node which level of a shard's log it supports (safety S13), whether or not it holds a replica. A node that
+	// does not know the question supports level 2.
+	ShardLevel struct {
+		GridID  string        `wire:"grid_id"`
+		ShardID event.ShardID `wire:"shard_id"`
+	}
+	// ShardLevelOk answers ShardLevel.
+	ShardLevelOk struct {
+		Level uint32 `wire:"level"`
+	}
 )

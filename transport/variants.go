@@ -85,6 +85,7 @@ var variants = newVariantTable([]entry{
 	{OpenCheckpoint{}, storage | again}, {OpenCheckpointOk{}, storage},
 	{ReadCheckpoint{}, storage | read}, {ReadCheckpointOk{}, storage},
 	{CloseCheckpoint{}, storage | again}, {CloseCheckpointOk{}, storage},
+	{ShardLevel{}, storage | read}, {ShardLevelOk{}, storage},
 	{event.Error{}, 0},
 
 	{RegisterAgent{}, withID | urgent}, {RegisterAgentOk{}, 0},

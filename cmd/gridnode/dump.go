@@ -133,6 +133,8 @@ func describeCommand(raw []byte) string {
 	switch {
 	case err != nil:
 		return err.Error()
+	case c.Raise != nil:
+		return fmt.Sprintf("raise the log to level %d", c.Raise.Level)
 	case c.Finish != nil:
 		return fmt.Sprintf("finish %s attempt %d: commit %v", c.Finish.TxnID, c.Finish.Attempt, c.Finish.Commit)
 	case c.Prepare != nil:

@@ -141,8 +141,8 @@ func (a *applier) entry(en *raftgroup.Entry) ([]any, error) {
 		}
 		return answers, nil
 	}
-	if en.Level > Level {
-		return nil, fmt.Errorf("it was written at level %d, this version supports %d", en.Level, Level)
+	if en.Level > a.e.o.Level {
+		return nil, fmt.Errorf("it was written at level %d, this version supports %d", en.Level, a.e.o.Level)
 	}
 	decoded := make([]decodedCommand, len(en.Commands))
 	for i, b := range en.Commands {
@@ -159,9 +159,7 @@ func (a *applier) entry(en *raftgroup.Entry) ([]any, error) {
 	a.index, a.level, a.position, a.rewrote = en.Index, en.Level, 0, 0
 	a.meta.LogTime = max(a.meta.LogTime, en.Time)
 	a.now = a.meta.LogTime
-	if a.level >= txnLevel {
-		a.meta.Format = formatVersion
-	}
+	a.meta.Format = max(a.meta.Format, formatOf(a.level))
 	for i := range decoded {
 		var err error
 		if answers[i], err = a.command(&decoded[i]); err != nil {
@@ -189,6 +187,8 @@ func (a *applier) command(c *decodedCommand) (Answer, error) {
 		return a.prepare(c.Prepare)
 	case Finish:
 		return a.finish(c.Finish)
+	case Raise:
+		return a.raise(c.Raise)
 	}
 	return Answer{}, fmt.Errorf("no handler for %s", c.Kind)
 }

@@ -18,6 +18,7 @@ const (
 	Write   Kind = 1 // a single-shard write
 	Prepare Kind = 2 // step 2 of a cross-shard transaction
 	Finish  Kind = 3 // step 4
+	Raise   Kind = 4 // of the log's level
 )
 
 // String is the kind's name.
@@ -29,6 +30,8 @@ func (k Kind) String() string {
 		return "prepare"
 	case Finish:
 		return "finish"
+	case Raise:
+		return "raise"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -41,6 +44,13 @@ type Command struct {
 	Write     *transport.Write
 	Prepare   *transport.Prepare
 	Finish    *transport.Finish
+	Raise     *LogLevel
+}
+
+// LogLevel is what a Raise says: that every member of the group supports a level, which its entries may have from now on. Only a
+// leader that has asked them all proposes it. What is reached already it leaves as it is.
+type LogLevel struct {
+	Level uint32 `wire:"level"`
 }
 
 // ops are what the command wants written.
@@ -63,6 +73,8 @@ func (c *Command) message() any {
 		return c.Prepare
 	case c.Kind == Finish && c.Finish != nil:
 		return c.Finish
+	case c.Kind == Raise && c.Raise != nil:
+		return c.Raise
 	}
 	return nil
 }
@@ -76,6 +88,8 @@ func (c *Command) form() any {
 		return formOfPrepare(c.Prepare)
 	case c.Kind == Finish && c.Finish != nil:
 		return formOfFinish(c.Finish)
+	case c.Kind == Raise && c.Raise != nil:
+		return c.Raise
 	}
 	return nil
 }
@@ -144,6 +158,9 @@ func (c *Command) readMessage(body []byte) error {
 			return err
 		}
 		c.Finish = form.finish()
+	case Raise:
+		c.Raise = new(LogLevel)
+		return pack.UnmarshalLoose(body, c.Raise)
 	default:
 		return errors.New("there is no such command")
 	}

@@ -19,7 +19,7 @@ import (
 // ErrClosed is what a closed engine answers.
 var ErrClosed = errors.New("shard engine is closed")
 
-// Level is the highest level of entries that this version understands, and the one that it writes (safety S13).
+// Level is the highest level of entries that this version understands (safety S13). Those it writes are of LogLevel.
 //
 //	1  concepts, associations, transactions
 //	2  deletes; a concept of the events shard was created when its event happened
@@ -35,6 +35,8 @@ type Options struct {
 	ShardID    event.ShardID
 	Dimension  uint32 // of vectors; Check refuses others
 	CacheBytes int64  // Pebble's block cache; 0: 32 MiB
+	Level      uint32 // the highest level of entries that it understands; 0: Level. A lower one is an older version, for simulations
+	First      uint32 // the level of the log of a store that is made now; 0: what older versions understand, too
 	Log        *slog.Logger
 
 	// Fatal is told, once, why this replica cannot go on: an undecodable entry, a damaged, failing or hung store. The process
@@ -64,6 +66,8 @@ type bounds struct {
 	resultsBytes  int   // of all of them
 	resultsWindow int64 // µs of log time that a write's results are kept
 
+	removed int // associations that one command's deletes remove
+
 	batchBytes int // a batch above this is committed before the next entry; of no effect on answers
 }
 
@@ -78,6 +82,8 @@ func levelBounds() bounds {
 		results:       1 << 18,
 		resultsBytes:  64 << 20,
 		resultsWindow: time.Minute.Microseconds(),
+
+		removed: maxRemoved,
 		// A batch larger than half a memtable becomes a memtable of its own; smaller ones are copied into it.
 		batchBytes: 2 << 20,
 	}
@@ -122,6 +128,9 @@ func (o *Options) complete() error {
 	if o.ShardID == "" || o.Dimension == 0 || o.Log == nil || o.Fatal == nil {
 		return errors.New("options need ShardID, Dimension, Log and Fatal")
 	}
+	if o.Level == 0 {
+		o.Level = Level
+	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 32 << 20
 	}
@@ -144,7 +153,7 @@ func (e *Engine) open() error {
 		return err
 	}
 	if len(entries) == 0 {
-		if err := createDir(e.dir, e.storeConfig(), meta{Format: indexedFormat, ShardID: e.o.ShardID}); err != nil {
+		if err := createDir(e.dir, e.storeConfig(), meta{Format: formatOf(e.o.First), ShardID: e.o.ShardID}); err != nil {
 			return fmt.Errorf("make it: %w", err)
 		}
 	}

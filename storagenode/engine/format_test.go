@@ -99,7 +99,7 @@ func txnCommands() []Command {
 			transport.Op{Kind: transport.OpAttributeAtLeast, ID: "c", Key: "n", Number: 7}, deleting("nobody"), cutting("d", "c"), cuttingType("d", "c", 1),
 			half(transport.OpUnlinkOut, "c", "far"), half(transport.OpUnlinkIn, "far", "c"), half(transport.OpUnlinkOutType, "c", "far"), link),
 		writeOf(9, testTime, transport.Op{Kind: transport.OpVersion, ID: "c", Version: 9}),
-		first, second, committed, finishOf(7, 77, 9, true),
+		first, second, committed, finishOf(7, 77, 9, true), raising(3),
 	}
 }
 

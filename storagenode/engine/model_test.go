@@ -828,6 +828,9 @@ func drawOps(t *rapid.T) []Op { return rapid.SliceOfN(rapid.Custom(drawOp), 1, 4
 func (m *model) drawCommand(t *rapid.T) Command {
 	txn := id(byte(rapid.IntRange(1, 6).Draw(t, "request")))
 	issued := m.logTime + int64(rapid.IntRange(-40, 15).Draw(t, "issued"))*1_000_000
+	if rapid.Bool().Draw(t, "in time") {
+		issued = max(m.logTime, m.forgotten+1)
+	}
 	attempt := uint64(rapid.IntRange(1, 2).Draw(t, "attempt"))
 	position := func(label string, from int) event.Position {
 		return event.Position{N: uint64(rapid.SampledFrom([]int{1, 1, 1, 1, 1, 2}).Draw(t, label+" n")),
@@ -856,8 +859,11 @@ func (m *model) drawCommand(t *rapid.T) Command {
 		return Command{Kind: Finish, Finish: f}
 	}
 	ops := drawOps(t)
-	if rapid.IntRange(0, 3).Draw(t, "delete") == 0 {
+	switch rapid.IntRange(0, 5).Draw(t, "delete") {
+	case 0:
 		ops = []Op{drawDelete(t)}
+	case 1: // something to delete and to read
+		ops = []Op{concept("a"), concept("b"), concept("c"), association("a", "b", 0), association("b", "c", 1), association("c", "a", 0), half(transport.OpLinkOut, "a", "far")}
 	}
 	return Command{Kind: Write, RequestID: txn, Issued: issued, Write: &transport.Write{Ops: ops}}
 }

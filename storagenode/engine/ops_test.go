@@ -330,7 +330,8 @@ func TestPartsStandAndFallTogether(t *testing.T) {
 // TestManyDeletesInParts: bounds hold for a part, not for the execution of all of them again.
 func TestManyDeletesInParts(t *testing.T) {
 	e := newEngine(t)
-	const hubs, spokes = 14, 800
+	const hubs, spokes = 4, 8
+	e.o.bounds.removed = 20
 	for h := range hubs {
 		ops := []transport.Op{concept(fmt.Sprint("hub", h))}
 		for i := range spokes {

@@ -16,8 +16,8 @@ import (
 //	2  with them; in the events shard a concept was created when its event happened
 //	3  may hold what only level 3 writes: intents with its ops, attempts in parts, kept results
 //
-// From 2 to 3 no row changes. A store becomes one of format 3 with its first entry of level 3, on every replica with the same one:
-// so in a group whose log is below that level, a replica of an older version can still take over a store or a snapshot.
+// From 2 to 3 no row changes. A store becomes one of format 3 when its log is raised to level 3, on every replica with the same
+// entry: so in a group whose log is below that level, a replica of an older version can still take over a store or a snapshot.
 const upgradeBatchBytes = 1 << 20
 
 // upgrade brings a store to the format of a new one, durably.

@@ -21,8 +21,19 @@ func (e *Engine) Check(c Command) error {
 	return nil
 }
 
+// CheckLevel refuses what the log's level does not have as yet. Leaders call it before they propose; Apply repeats it.
+func (e *Engine) CheckLevel(c Command) error {
+	if refusal := levelRefuses(&c, e.LogLevel()); refusal != nil {
+		return refusal
+	}
+	return nil
+}
+
 // validate refuses what breaks a limit. Dimension 0: none is known yet, but all vectors of the command must agree.
 func validate(c *Command, dimension uint32) *event.Error {
+	if c.Raise != nil {
+		return nil
+	}
 	if c.requestID().IsZero() {
 		return &event.Error{Kind: event.KindInvalid, Op: c.Kind.String(), Message: "it has no request id; give it one and repeat it with every retry"}
 	}

@@ -100,34 +100,6 @@ func (a *applier) rewroteEnough(op string) *event.Error {
 		Message: fmt.Sprintf("the commands beside it write more than %d MiB anew", maxRewriteEntry>>20)}
 }
 
-// levelRefuses refuses what the log's level does not have: as the versions did that wrote these levels.
-func levelRefuses(c *Command, level uint32) *event.Error {
-	if level >= txnLevel {
-		return nil
-	}
-	ops, needs := c.ops(), uint32(deletesLevel)
-	for i := range ops {
-		op := &ops[i]
-		switch {
-		case learns(op.Kind):
-			continue
-		case !op.Kind.Deletes() || c.Kind == Prepare:
-			needs = txnLevel
-		case len(ops) > 1:
-			return &event.Error{Kind: event.KindInvalid, Op: opPhrase(op), OpNumber: uint32(i) + 1,
-				Message: fmt.Sprintf("ops[%d]: %s must be the only op of its write: the shard's log is at level %d, others beside it need %d", i, op.Kind, level, txnLevel)}
-		}
-		if level < needs {
-			return &event.Error{Kind: event.KindUnsupported, Op: opPhrase(op), OpNumber: uint32(i) + 1,
-				Message: fmt.Sprintf("the shard's log is at level %d, %s needs %d", level, op.Kind, needs)}
-		}
-	}
-	if p := c.Prepare; p != nil && (p.Part > 0 || p.Open) {
-		return &event.Error{Kind: event.KindUnsupported, Op: "prepare", Message: fmt.Sprintf("the shard's log is at level %d, an attempt in parts needs %d", level, txnLevel)}
-	}
-	return nil
-}
-
 // repeat gives a request its first answer again.
 func (a *applier) repeat(c *Command, first outcome, hash []byte) (Answer, error) {
 	if first.State != txnDone && !bytes.Equal(first.Body, hash) {
