@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/transport"
 )
 
 // tally is a log that counts the lines with a text.
@@ -34,8 +35,10 @@ func (t *tally) Handle(_ context.Context, r slog.Record) error {
 // again when it changes, or comes back.
 func TestRefusalsAreSaidOnce(t *testing.T) {
 	c := newCluster(t, nil)
+	c.peers = c.peers[:1] // who is alone leads to the end
 	c.start(c.ids()...)
 	id, _ := c.leader()
+	must[transport.RegisterAgentOk](c, id, registration(1)) // it takes commands by now
 	m, log := c.up[id], newTally("event not recorded")
 	o := &office{leader: &leader{cfg: m.cfg, proposer: m.core.proposer, log: slog.New(log)}}
 	see := func(body event.Body, reason string, want int32) {
