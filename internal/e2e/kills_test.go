@@ -319,6 +319,8 @@ func (g *grid) checkFeed(atLeast map[event.Type]int) uint64 {
 	pool := transport.NewPool(transport.PoolConfig{Network: transport.TCP()})
 	defer pool.Close()
 	counts := map[event.Type]int{}
+	var st transport.ClusterStatus
+	g.ctlJSON(&st, "status") // before the reading: events go on
 	var chain event.Chain
 	var last uint64
 	for {
@@ -338,8 +340,6 @@ func (g *grid) checkFeed(atLeast map[event.Type]int) uint64 {
 			break
 		}
 	}
-	var st transport.ClusterStatus
-	g.ctlJSON(&st, "status")
 	if last < st.Seq-st.FeedLagEvents {
 		g.t.Errorf("event storage ends at %d; the masters are at %d with a lag of %d", last, st.Seq, st.FeedLagEvents)
 	}

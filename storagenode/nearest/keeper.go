@@ -67,6 +67,8 @@ const (
 	// repeats, at most. A smaller share writes the file more often than the vectors themselves.
 	saveLeast = 1024
 	saveShare = 8
+	// lastSteps bounds how long Close follows the last changes; the step that is under way then is waited for.
+	lastSteps = time.Second
 	// maxScans is how many searches of one replica compare with all vectors at once.
 	maxScans = 2
 	// maxWaiting is how many changed vectors a search compares one by one because the index does not have them yet: some 50 ms.
@@ -109,7 +111,7 @@ func (k *Keeper) Changed() {
 	}
 }
 
-// Close stops following and saves the index. The engine is still open and nothing is applied any more.
+// Close follows what was applied last, for a second or two at most, and saves the index. The engine is still open and nothing is applied any more.
 func (k *Keeper) Close() {
 	k.stop()
 	<-k.done
@@ -127,11 +129,23 @@ func (k *Keeper) run(ctx context.Context) {
 		select {
 		case <-k.wake:
 		case <-ctx.Done():
-			if k.dirty {
-				k.save()
-			}
+			k.last()
 			return
 		}
+	}
+}
+
+// last takes what an index that is there still lacks, for a moment, and saves it. What is left follows after the next start.
+func (k *Keeper) last() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastSteps)
+	defer cancel()
+	if k.index.Load() != nil {
+		if err := k.follow(ctx); err != nil && ctx.Err() == nil {
+			k.c.Log.Warn("the vector index does not have the last changes; they follow after the next start", "error", err)
+		}
+	}
+	if k.dirty {
+		k.save()
 	}
 }
 
@@ -171,10 +185,10 @@ func (k *Keeper) follow(ctx context.Context) error {
 		if err := k.step(ctx, x); err != nil {
 			return err
 		}
-		k.hasMoved()
 		if x = k.index.Load(); x != nil && k.unsaved >= max(k.c.limits.save, x.Len()/saveShare) {
 			k.save()
 		}
+		k.hasMoved()
 	}
 	return ctx.Err()
 }

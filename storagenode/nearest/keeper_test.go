@@ -98,8 +98,10 @@ func TestSavesByChanges(t *testing.T) {
 	s := newShard(t, fs, "/", 4)
 	s.config.limits = limits{step: 50, save: 100, waiting: 10}
 	s.open()
-	s.fill(r, 500)
-	s.settle()
+	for range 2 { // what is forgotten behind one save is durable with the next
+		s.fill(r, 500)
+		s.settle()
+	}
 	after := fs.CrashClone(vfs.CrashCloneCfg{})
 	s.close()
 	s.reports()
