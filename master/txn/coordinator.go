@@ -126,6 +126,7 @@ type work struct {
 	plan   *plan
 	until  time.Time  // no attempt begins or prepares after this: the rest of the deadline is for the decision
 	loose  []*attempt // attempts that every participant may still hold prepared
+	left   []*attempt // attempts that some participant may still hold prepared when its time for that was up
 	alone  bool       // a participant has shown that it holds no other attempt prepared
 }
 
@@ -255,6 +256,9 @@ func (c *Coordinator) try(ctx context.Context, a *attempt) ending {
 	limited, cancel := context.WithDeadline(ctx, a.until) // a participant that is gone must not use up what the final abort needs
 	c.drop(limited, a)
 	cancel()
+	if len(a.holds) > 0 {
+		a.left = append(a.left, a)
+	}
 	switch {
 	case v.done:
 		return c.done(ctx, a.work)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,6 +85,7 @@ func (c *Coordinator) close(ctx context.Context, w *work) (ok *transport.TxnOk, 
 	if !w.plan.single() {
 		return nil, nil
 	}
+	c.release(ctx, w, w.plan.steps[0].halves[0].shard)
 	_, err = c.writeNothing(ctx, w)
 	switch {
 	case err == nil: // it is committed there, as the masters know
@@ -103,6 +105,19 @@ func (c *Coordinator) close(ctx context.Context, w *work) (ok *transport.TxnOk, 
 		return nil, nil
 	}
 	return nil, unknownOutcome(w, "its id could not be closed: "+err.Error())
+}
+
+// release drops the attempts that a shard may still hold prepared, for want of time before: they would keep it from answering.
+func (c *Coordinator) release(ctx context.Context, w *work, shard event.ShardID) {
+	for _, a := range w.left {
+		if !slices.Contains(a.holds, shard) {
+			continue
+		}
+		if left := c.deliver(ctx, transport.Finish{TxnID: a.id, Attempt: a.nonce, Begin: a.begin}, []event.ShardID{shard}); len(left) == 0 {
+			a.holds = slices.DeleteFunc(a.holds, func(id event.ShardID) bool { return id == shard })
+			a.settle()
+		}
+	}
 }
 
 // writeNothing sends the write that closes an id.
