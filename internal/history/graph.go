@@ -95,7 +95,7 @@ func (d *draft) do(op transport.Op, res *transport.OpResult) bool {
 	switch op.Kind {
 	case transport.OpRead:
 		if r != nil {
-			*res = transport.OpResult{Found: true, Content: r.content, Attributes: r.attributes, Version: r.version}
+			*res = transport.OpResult{Found: true, Content: r.content, Attributes: maps.Clone(r.attributes), Version: r.version} // what follows may change them
 		}
 		return true
 	case transport.OpReadNeighbors:

@@ -39,6 +39,8 @@ func TestGraph(t *testing.T) {
 		{[]op{{Kind: transport.OpDeleteAssociation, ID: "a", Target: "b"}, link("a", "b", 0), neighbors("a")}, []res{{}, {}, {Neighbors: []string{"c", "b"}}}, nil},
 		{[]op{{Kind: transport.OpDeleteConcept, ID: "b"}, {Kind: transport.OpDeleteConcept, ID: "x"}, neighbors("a"), learn("b"), neighbors("b"), read("b")},
 			[]res{{}, {}, {Neighbors: []string{"c"}}, {}, {}, {Found: true, Version: 1}}, nil},
+		{[]op{add(0), read("a"), {Kind: transport.OpSetAttribute, ID: "a", Key: "n", Value: "x"}, read("a")}, []res{{Value: -2}, {Found: true, Version: 4, Attributes: map[string]string{"n": "-2"}},
+			{}, {Found: true, Version: 5, Attributes: map[string]string{"n": "x"}}}, nil},
 		{[]op{link("b", "b", 0), {Kind: transport.OpDeleteConcept, ID: "b"}, {Kind: transport.OpAbsent, ID: "b"}}, []res{{}, {}, {}}, nil},
 	} {
 		next, got, failed := g.run(tc.ops)
