@@ -54,7 +54,7 @@ func TestShortSilence(t *testing.T) {
 		term := l.group.raft.CurrentTerm()
 		for range 50 {
 			c.wire.isolate(l.owner, true)
-			time.Sleep(120 * time.Millisecond)
+			time.Sleep(90 * time.Millisecond)
 			c.wire.isolate(l.owner, false)
 			time.Sleep(100 * time.Millisecond)
 		}
