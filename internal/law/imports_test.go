@@ -189,6 +189,10 @@ var edges = map[string][]struct{ target, reason string }{
 		{"master/offline", "a stopped master's directory"},
 		{"transport", "messages"},
 	},
+	"cmd/gridfault/rig": {
+		{"fsm/event", "ids"},
+		{"transport", "the network over which a grid is reached"},
+	},
 	"cmd/gridctl/dev": {
 		{"fsm/event", "ids"},
 		{"fsm/shardmap", "readiness"},
