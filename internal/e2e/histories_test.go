@@ -51,7 +51,7 @@ func TestHistories(t *testing.T) {
 	load := newTxnLoad(t, record, context.Background())
 	ways := g.ways()
 	load.start(ways)
-	n := &nemesis{armed: g, rng: rand.New(rand.NewPCG(1, 2)), killed: map[string]int{}}
+	n := &nemesis{armed: g, rng: rand.New(rand.NewPCG(1, 2)), killed: map[string]int{}, deaths: map[string]int{}}
 	ctx, cancel := context.WithTimeout(context.Background(), lasts)
 	defer cancel()
 	n.run(ctx, txnLabels)
