@@ -97,6 +97,7 @@ func (c *core) routes() dispatch {
 	on(d, func(ctx context.Context, r *transport.AssociationTypes) (any, error) {
 		return result(c.associationTypes(ctx, r))
 	})
+	on(d, func(ctx context.Context, r *transport.GetSetting) (any, error) { return result(c.setting(ctx, r)) })
 	on(d, func(ctx context.Context, r *transport.GetFeed) (any, error) { return result(c.feedStatus(ctx, r)) })
 	on(d, func(_ context.Context, r *transport.StateDigests) (any, error) { return c.stateDigests(r), nil })
 	onStream(d, c.watches.ShardMap)
@@ -168,6 +169,16 @@ func (c *core) associationTypes(ctx context.Context, r *transport.AssociationTyp
 		ok.Names, ok.Numbers = append(ok.Names, t.Name), append(ok.Numbers, t.Number)
 	}
 	return ok, nil
+}
+
+// setting reads one setting.
+func (c *core) setting(ctx context.Context, r *transport.GetSetting) (*transport.GetSettingOk, error) {
+	s, err := c.reads.At(ctx, r.Reading)
+	if err != nil {
+		return nil, err
+	}
+	value, version := s.Setting(r.Key)
+	return &transport.GetSettingOk{Value: value, Version: version, Seq: s.Seq(), Epoch: s.ShardMap().Epoch, Read: s.read}, nil
 }
 
 // outcomeTimeout bounds an inquiry here. A master that finds no leader must say so while the participant, which has held its locks

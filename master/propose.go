@@ -61,7 +61,7 @@ func (c *core) propose(ctx context.Context, r *transport.Propose) (*transport.Pr
 		return nil, err
 	}
 	_, term, _ := c.group.Leader()
-	return &transport.ProposeOk{Seq: answer.Seq, Epoch: answer.Epoch, Term: term}, nil
+	return &transport.ProposeOk{Seq: answer.Seq, Epoch: answer.Epoch, Term: term, Value: answer.Value}, nil
 }
 
 // emit takes an emitter's events in their order. What the state machine refuses is refused for good and counted; the first

@@ -234,6 +234,7 @@ type (
 		Seq   uint64         `wire:"seq"`
 		Epoch event.Position `wire:"epoch"`
 		Term  uint64         `wire:"term"`
+		Value uint64         `wire:"value,optional"` // what the type gives back, for example a setting's new version
 	}
 	// Forward hands encoded commands of a follower to the leader; at most 3 hops.
 	Forward struct {

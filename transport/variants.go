@@ -120,6 +120,7 @@ var variants = newVariantTable([]entry{
 	{AssignReplica{}, withID}, {AssignReplicaOk{}, 0},
 	{StateDigests{}, read | urgent}, {StateDigestsOk{}, 0},
 	{GetFeed{}, read}, {FeedStatus{}, 0},
+	{GetSetting{}, read}, {GetSettingOk{}, 0},
 })
 
 type variantTable struct {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/client"
+	"github.com/sutra-grid/sutra-grid/internal/history"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -59,7 +60,7 @@ func stampede(t *testing.T, g *grid, lasts time.Duration, draw func(*rand.Rand) 
 					if second < len(r.seconds) {
 						r.seconds[second].Add(1)
 					}
-				case final(kindOf(err)):
+				case history.Aborted(err):
 					r.aborted.Add(1)
 				default:
 					r.other.Add(1)

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/client"
-	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/history"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -233,33 +231,23 @@ var errUnknown = errors.New("unknown outcome")
 func (c *txnClient) execute(ctx context.Context, ops []transport.Op) error {
 	txn := &transport.Txn{Issued: time.Now().UnixMicro(), TimeoutMillis: uint32(txnLimit.Milliseconds()), Ops: ops}
 	rand.Read(txn.RequestID[:])
-	call := c.record.Invoke(c.number, ops)
-	open := false // an attempt may have taken effect
+	call := c.record.InvokeTxn(c.number, txn)
+	var attempts history.Attempts
 	for begun := time.Now(); ; c.repeated.Add(1) {
 		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), txnLimit+time.Second)
 		c.nth++
 		ok, err := c.send[c.nth%len(c.send)](one, txn)
 		cancel()
-		var e *event.Error
-		switch {
-		case err == nil:
+		switch attempts.Add(err) {
+		case history.OK:
 			c.committed.Add(1)
-			c.record.OK(call, ok.Results)
+			c.record.Committed(call, ok)
 			return nil
-		case errors.As(err, &e) && final(e.Kind):
+		case history.Fail:
 			c.aborted.Add(1)
-			failed := 0
-			if e.Kind == event.KindPrecondition {
-				failed = int(e.OpNumber)
-			}
-			c.record.Fail(call, failed, err.Error())
-			return err
-		case errors.As(err, &e) && notDone(e.Kind) && !open:
-			c.aborted.Add(1)
-			c.record.Fail(call, 0, err.Error())
+			c.record.Fail(call, history.FailedOp(err), err.Error())
 			return err
 		}
-		open = open || !notDone(cmp.Or(kindOf(err), event.KindUnknownOutcome))
 		if time.Since(begun) > txnPatience {
 			c.unknown.Add(1)
 			c.record.Unknown(call, err.Error())
@@ -267,26 +255,6 @@ func (c *txnClient) execute(ctx context.Context, ops []transport.Op) error {
 		}
 		time.Sleep(time.Duration(20+mathrand.IntN(80)) * time.Millisecond)
 	}
-}
-
-func kindOf(err error) (kind event.Kind) {
-	var e *event.Error
-	if errors.As(err, &e) {
-		kind = e.Kind
-	}
-	return kind
-}
-
-// final tells whether an error is a transaction's outcome, whatever was sent earlier under its id.
-func final(k event.Kind) bool { return k == event.KindAborted || k == event.KindPrecondition }
-
-// notDone tells whether an attempt surely did nothing.
-func notDone(k event.Kind) bool {
-	switch k {
-	case event.KindUnavailable, event.KindNotLeader, event.KindBusy, event.KindFeedFull, event.KindLocked, event.KindWrongShard, event.KindInvalid, event.KindUnsupported:
-		return true
-	}
-	return false
 }
 
 // throughMasters sends to each master in turn, once.

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -101,7 +103,7 @@ func TestAFullDiskIsTold(t *testing.T) {
 // notHistories is text that is refused, with what is said of it.
 var notHistories = map[string]string{
 	"nonsense\n": "line 1",
-	`{"at":1,"call":2,"type":"invoke"}` + "\n":                                                                                        "transaction 2 follows 0",
+	`{"at":1,"call":2,"type":"invoke"}` + "\n":                                                                                        "request 2 follows 0",
 	`{"at":1,"call":1,"type":"ok"}` + "\n":                                                                                            "not under way",
 	`{"at":1,"call":1,"type":"invoke","ops":[{"sing":{"id":"a"}}]}` + "\n":                                                            "sing",
 	`{"at":1,"call":1,"type":"invoke","ops":[{"read":{"id":"a"},"exists":{"id":"a"}}]}` + "\n":                                        "2 names",
@@ -125,6 +127,77 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
+// TestOldFiles: what the first version wrote is read as it was meant.
+func TestOldFiles(t *testing.T) {
+	f, err := os.Open("testdata/first.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h, err := Read(f)
+	if err != nil || len(h) != 4 {
+		t.Fatalf("%d transactions: %v", len(h), err)
+	}
+	if o := []Outcome{h[0].Outcome, h[1].Outcome, h[2].Outcome, h[3].Outcome}; !slices.Equal(o, []Outcome{OK, OK, Fail, Unknown}) || h[2].FailedOp != 1 || h[3].Return != Never {
+		t.Errorf("%+v", h)
+	}
+	if op := h[0].Ops[1]; op.Kind != transport.OpDeleteAssociationType || op.ID != "a" || op.Target != "b" || op.AssocType != 7 || h[0].Ops[0].Metadata.Attributes["k"] != "v" {
+		t.Errorf("%+v", h[0].Ops)
+	}
+	if r := h[1].Results; !slices.Equal(r[1].Neighbors, []string{"element-4", "element-9"}) || r[2].Value != -2 || h[1].Ops[2].Number != -2 || h[2].Ops[0].Number != 3 || h[2].Ops[1].Value != "w" {
+		t.Errorf("%+v", h[1:3])
+	}
+}
+
+// TestRegistersRecordedAndRead: operations on registers and notes are read as they were said, between transactions.
+func TestRegistersRecordedAndRead(t *testing.T) {
+	var file bytes.Buffer
+	r := NewRecorder(&file)
+	write, cas := RegisterOp{Key: "k", Kind: RegisterWrite, Value: "a", At: "master-1"}, RegisterOp{Key: "k", Kind: RegisterCAS, Value: "b", Expect: 3}
+	answer := RegisterAnswer{Value: "a", Version: 4, Seq: 9, Epoch: event.Position{N: 1, Seq: 5}}
+	r.Note("accounts", map[string]int{"n": 3})
+	first := r.InvokeRegister(5, write)
+	txn := r.InvokeTxn(6, &transport.Txn{RequestID: event.RequestID{15: 1}, Ops: []transport.Op{{Kind: transport.OpRead, ID: "x"}}})
+	second, third := r.InvokeRegister(7, cas), r.InvokeRegister(8, cas)
+	r.RegisterOK(first, answer)
+	r.Fail(second, 1, "no")
+	r.Committed(txn, &transport.TxnOk{Seq: 12, Results: make([]transport.OpResult, 1)})
+	r.Unknown(third, "lost")
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := ReadLog(&file)
+	if err != nil || len(l.Txns) != 1 || len(l.Registers) != 3 {
+		t.Fatalf("%+v: %v", l, err)
+	}
+	if x := l.Txns[0]; x.Call != txn || x.ID != "00000000000000000000000000000001" || x.Seq != 12 {
+		t.Errorf("%+v", x)
+	}
+	a, b, c := l.Registers[0], l.Registers[1], l.Registers[2]
+	if a.RegisterOp != write || a.RegisterAnswer != answer || a.Outcome != OK || a.Client != 5 || a.Return < a.Invoke {
+		t.Errorf("%+v", a)
+	}
+	if b.RegisterOp != cas || b.Outcome != Fail || !b.Refused || b.Reason != "no" || c.Outcome != Unknown || c.Refused || c.Return != Never {
+		t.Errorf("%+v\n%+v", b, c)
+	}
+	noted := map[string]int{}
+	if ok, err := l.Note("accounts", &noted); !ok || err != nil || noted["n"] != 3 {
+		t.Error(noted, ok, err)
+	}
+	if ok, _ := l.Note("others", &noted); ok {
+		t.Error("nobody noted that")
+	}
+	if r := Complete(l, 5); !r.Has(Incomplete) {
+		t.Error("five were sent, four are there")
+	}
+	if r := Complete(l, 4); !r.Valid() {
+		t.Error(r)
+	}
+	if r := Complete(&Log{}, 0); !r.Has(Empty) {
+		t.Error("a history of nothing")
+	}
+}
+
 // FuzzRead: whatever a file holds is refused or judged, and what is read is written and read the same.
 func FuzzRead(f *testing.F) {
 	for text := range notHistories {
@@ -132,11 +205,17 @@ func FuzzRead(f *testing.F) {
 	}
 	f.Add([]byte(`{"at":1,"call":1,"type":"invoke","client":3,"ops":[{"learn_association":{"source":"a","target":"b"}},{"read_neighbors":{"id":"a"}},{"add":{"id":"r","key":"k","delta":2}}]}` + "\n" +
 		`{"at":2,"call":1,"type":"ok","results":[{},{"neighbors":["b"]},{"value":2}]}` + "\n" + `{"at":3,"call":2,"type":"invoke","ops":[{"read":{"id":"a"}}]}` + "\n"))
+	f.Add([]byte(`{"at":1,"type":"note","note":{"name":"n","value":[]}}` + "\n" + `{"at":1,"call":1,"type":"invoke","register":{"key":"k","op":"cas","value":"a","expect":1}}` + "\n" +
+		`{"at":2,"call":2,"type":"invoke","register":{"key":"k","op":"read"}}` + "\n" + `{"at":3,"call":2,"type":"ok","answer":{"value":"a","version":2}}` + "\n" + `{"at":4,"call":1,"type":"fail","op":1}` + "\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		h, err := Read(bytes.NewReader(text))
+		l, err := ReadLog(bytes.NewReader(text))
 		if err != nil {
 			return
 		}
+		h := l.Txns
+		_ = Registers(l.Registers).String()
+		_ = Sessions(l.Registers).String()
+		_ = Ledgers(h, Ledger{Accounts: 2, Key: "k"}).String()
 		_ = Lists(h, nil).String()
 		_ = Linear(h, LinearConfig{Timeout: 1e7}).String()
 		_ = Bank(h, Accounts{IDs: []string{"a"}, Key: "k"}).String()

@@ -24,9 +24,14 @@ const (
 	Duplicate    Class = "duplicate-element"  // one append took effect twice
 	Garbage      Class = "garbage-read"       // what nobody wrote is read
 	NotLinear    Class = "not-linearizable"   // no order of these transactions explains what they said
+	StaleRead    Class = "stale-read"         // a read, or a session, is behind what was known before it began
+	LostWrite    Class = "lost-write"         // what was acknowledged, or seen, is gone
+	Split        Class = "split-version"      // two histories of one register: a version with two values
 	BankTotal    Class = "bank-total"         // money was made or lost
 	BankNegative Class = "bank-negative"      // an account below zero
+	BankSymmetry Class = "bank-symmetry"      // a transfer is with one of its accounts alone, or an account holds what its transfers do not say
 	Undecided    Class = "undecided"          // the checker ran out of time: as bad as an anomaly
+	Incomplete   Class = "incomplete"         // the history lacks requests that were sent
 	Empty        Class = "empty"              // there was nothing to check: as bad as an anomaly
 )
 
@@ -61,6 +66,23 @@ func (r *Report) empty() {
 	if r.Checked == 0 {
 		r.add(Empty, nil, "%s: there is nothing to check in this history", r.Checker)
 	}
+}
+
+// Fault is the report of a checker that could not judge.
+func Fault(checker string, err error) Report {
+	r := Report{Checker: checker}
+	r.add(Undecided, nil, "%v", err)
+	return r
+}
+
+// Complete checks that a history has as many requests as were sent.
+func Complete(l *Log, requests int) Report {
+	r := Report{Checker: "complete", Checked: len(l.Txns) + len(l.Registers)}
+	if r.Checked != requests {
+		r.add(Incomplete, nil, "%d requests were sent, the history has %d", requests, r.Checked)
+	}
+	r.empty()
+	return r
 }
 
 // Valid tells whether nothing was found.

@@ -8,16 +8,6 @@ import (
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
-// Outcome is what a client knows of a transaction.
-type Outcome uint8
-
-// The outcomes.
-const (
-	Unknown Outcome = iota // it may take effect at any time, or never
-	OK                     // it took effect
-	Fail                   // it surely did not, and never will
-)
-
 // Never is the Return of a transaction whose end nobody knows.
 const Never = math.MaxInt64
 
@@ -31,6 +21,8 @@ type Txn struct {
 
 	Ops      []transport.Op
 	Results  []transport.OpResult // OK: one per op; nil: nothing was read, or it is not known what
+	ID       string               // the request id, if it was recorded: transactions over several shards are known by it in the feed
+	Seq      uint64               // OK: of its decision event; 0: one shard committed it alone, or it was not recorded
 	FailedOp int                  // Fail: 1 + index of the op that did not hold; 0: it failed for another reason
 	Reason   string               // of Fail and Unknown, for people
 }

@@ -35,7 +35,10 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/event", "error kinds"},
 		{"transport", "operations, options and limits"},
 	},
-	"internal/history": {{"transport", "operations and results"}},
+	"internal/history": {
+		{"fsm/event", "kinds of errors, and positions"},
+		{"transport", "operations and results"},
+	},
 	"internal/txnjson": {
 		{"fsm/event", "ids and error kinds"},
 		{"transport", "operations, results and limits"},
@@ -192,6 +195,13 @@ var edges = map[string][]struct{ target, reason string }{
 	"cmd/gridfault/rig": {
 		{"fsm/event", "ids"},
 		{"transport", "the network over which a grid is reached"},
+	},
+	"cmd/gridfault/workload": {
+		{"client", "half of the clients use the library"},
+		{"cmd/gridfault/rig", "the grid that is loaded"},
+		{"fsm/event", "ids, settings and kinds of errors"},
+		{"internal/history", "what is recorded and judged"},
+		{"transport", "requests, and masters asked directly"},
 	},
 	"cmd/gridctl/dev": {
 		{"fsm/event", "ids"},
