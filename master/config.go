@@ -126,6 +126,8 @@ func (c *Config) Validate() error {
 	check(c.Dir != "", "data: empty; want the data directory")
 	check(c.Shards >= 1 && c.Shards <= shardmap.MaxShards, "shards: %d; want 1 to %d", c.Shards, shardmap.MaxShards)
 	check(c.Replicas == 1 || c.Replicas == 3 || c.Replicas == 5, "replicas: %d; want 1, 3 or 5", c.Replicas)
+	check(c.Raft.SnapshotThreshold >= 1, "snapshot threshold: 0 entries; want at least 1")
+	check(c.Raft.TrailingLogs >= raftgroup.MinTrailingLogs, "trailing logs: %d entries; want at least %d", c.Raft.TrailingLogs, raftgroup.MinTrailingLogs)
 	if c.EventSink != "" {
 		_, _, err := net.SplitHostPort(c.EventSink)
 		check(err == nil, "event-sink: %q; want host:port", c.EventSink)

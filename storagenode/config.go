@@ -120,6 +120,8 @@ func (c *Config) Validate() error {
 	check(c.CatchUpBytesPerSecond >= 1<<20, "catch-up with %d bytes per second: must be at least 1 MiB", c.CatchUpBytesPerSecond)
 	err := c.Groups.LogStore.Known()
 	check(err == nil, "%w", err)
+	check(c.Groups.SnapshotThreshold >= 1, "snapshot threshold of 0 entries: must be at least 1")
+	check(c.Groups.TrailingLogs >= raftgroup.MinTrailingLogs, "%d trailing logs: must be at least %d", c.Groups.TrailingLogs, raftgroup.MinTrailingLogs)
 	check(c.Network != nil, "no network")
 	if c.Embedding.URL != "" {
 		err := c.Embedding.Validate()

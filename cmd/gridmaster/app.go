@@ -108,6 +108,8 @@ func (p program) newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.UintFlag{Name: "replicas", EnvVars: []string{"GRID_REPLICAS"}, Value: uint(defaults.Replicas), Usage: "replicas per shard of a new grid: 1, 3 or 5"},
 			&cli.StringFlag{Name: "event-sink", EnvVars: []string{"GRID_EVENT_SINK"}, Usage: "`host:port` of a new grid's event storage"},
 			&cli.StringFlag{Name: "log-store", EnvVars: []string{"GRID_LOG_STORE"}, Usage: "what an empty data directory gets its log in: wal or boltdb; one that is in use keeps its own (default: wal)"},
+			&cli.Uint64Flag{Name: "snapshot-threshold", EnvVars: []string{"GRID_SNAPSHOT_THRESHOLD"}, Value: defaults.Raft.SnapshotThreshold, Usage: "take a snapshot after so many `ENTRIES` of the log"},
+			&cli.Uint64Flag{Name: "trailing-logs", EnvVars: []string{"GRID_TRAILING_LOGS"}, Value: defaults.Raft.TrailingLogs, Usage: "keep so many `ENTRIES` behind a snapshot, for masters that are a little late"},
 			&cli.DurationFlag{Name: "slow-request", EnvVars: []string{"GRID_SLOW_REQUEST"}, Value: defaults.Limits.Slow, Usage: "log requests on the grid port that take longer; 0 for none"},
 			&cli.StringFlag{Name: "listen-raft", EnvVars: []string{"GRID_LISTEN_RAFT"}, Usage: "listen on `host:port` instead of the address in --peers"},
 			&cli.StringFlag{Name: "listen-http", EnvVars: []string{"GRID_LISTEN_HTTP"}, Usage: "listen on `host:port` instead of the address in --peers"},
@@ -141,6 +143,7 @@ func configOf(c *cli.Context, log *slog.Logger) (master.Config, error) {
 	cfg.Shards, cfg.Replicas, cfg.EventSink = narrow(c.Uint("shards")), narrow(c.Uint("replicas")), c.String("event-sink")
 	cfg.ListenRaft, cfg.ListenHTTP, cfg.ListenGrid = c.String("listen-raft"), c.String("listen-http"), c.String("listen-grid")
 	cfg.Raft.LogStore = raftgroup.LogStore(c.String("log-store"))
+	cfg.Raft.SnapshotThreshold, cfg.Raft.TrailingLogs = c.Uint64("snapshot-threshold"), c.Uint64("trailing-logs")
 	cfg.Limits.Slow = c.Duration("slow-request")
 	cfg.Log = log.With("master", string(cfg.ID))
 	return cfg, cfg.Validate()

@@ -79,6 +79,8 @@ func TestStartAndFailures(t *testing.T) {
 		{"nothing given", nil, exitUsage, "gridmaster: peers: 0 masters listed"},
 		{"too many shards", []string{"--id", "m1", "--data", other, "--peers", peers, "--shards", "4294967297"}, exitUsage, "gridmaster: shards:"},
 		{"unknown log store", []string{"--id", "m1", "--data", other, "--peers", peers, "--log-store", "tape"}, exitUsage, `gridmaster: log-store: log store "tape"; want wal or boltdb`},
+		{"thresholds", []string{"--id", "m1", "--data", other, "--peers", peers, "--snapshot-threshold", "0", "--trailing-logs", "11"}, exitUsage,
+			"gridmaster: snapshot threshold: 0 entries; want at least 1; trailing logs: 11 entries; want at least 12"},
 		{"argument", []string{"--id", "m1", "now"}, exitUsage, `gridmaster: unexpected argument "now"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

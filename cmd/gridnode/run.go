@@ -100,6 +100,8 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "embedding-model", EnvVars: []string{"GRID_EMBEDDING_MODEL"}, Usage: "the service's `MODEL`"},
 		&cli.DurationFlag{Name: "embedding-timeout", EnvVars: []string{"GRID_EMBEDDING_TIMEOUT"}, Value: storagenode.DefaultConfig().Embedding.Timeout, Usage: "for one answer of the service, retries included"},
 		&cli.StringFlag{Name: "log-store", EnvVars: []string{"GRID_LOG_STORE"}, Usage: "what replicas made from now on keep their log in: wal or boltdb; the others keep theirs (default: wal)"},
+		&cli.Uint64Flag{Name: "snapshot-threshold", EnvVars: []string{"GRID_SNAPSHOT_THRESHOLD"}, Value: storagenode.DefaultConfig().Groups.SnapshotThreshold, Usage: "a replica takes a snapshot after so many `ENTRIES` of its log"},
+		&cli.Uint64Flag{Name: "trailing-logs", EnvVars: []string{"GRID_TRAILING_LOGS"}, Value: storagenode.DefaultConfig().Groups.TrailingLogs, Usage: "and keeps so many `ENTRIES` behind it, for replicas that are a little late"},
 		&cli.Int64Flag{Name: "catchup-mb-per-second", EnvVars: []string{"GRID_CATCHUP_MB_PER_SECOND"}, Value: storagenode.DefaultConfig().CatchUpBytesPerSecond >> 20, Usage: "how fast the states that new replicas on other nodes begin with leave this one, in `MiB` per second, all together"},
 		&cli.DurationFlag{Name: "slow-request", EnvVars: []string{"GRID_SLOW_REQUEST"}, Value: storagenode.DefaultConfig().SlowRequest, Usage: "log requests that take longer; 0 for none"},
 		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "debug, info, warn or error"},
@@ -120,6 +122,7 @@ func configOf(c *cli.Context, e env) (storagenode.Config, error) {
 	cfg.Embedding.URL, cfg.Embedding.Model, cfg.Embedding.Timeout = c.String("embedding-endpoint"), c.String("embedding-model"), c.Duration("embedding-timeout")
 	cfg.CatchUpBytesPerSecond = min(max(c.Int64("catchup-mb-per-second"), 0), 1<<30) << 20 // Validate has the lower bound
 	cfg.Groups.LogStore = raftgroup.LogStore(c.String("log-store"))
+	cfg.Groups.SnapshotThreshold, cfg.Groups.TrailingLogs = c.Uint64("snapshot-threshold"), c.Uint64("trailing-logs")
 	cfg.SlowRequest = c.Duration("slow-request")
 	cfg.Embedding.APIKey = e.getenv(apiKeyVariable)
 	if cfg.Embedding.URL == "" && c.IsSet("embedding-model") {

@@ -49,6 +49,8 @@ func TestRefusedStartsSayWhyInOneLine(t *testing.T) {
 		{"half a grid", []string{"--data", dir + "/d", "--listen", ":0", "--node-id", "node-1"}, exitUsage, "no grid id"},
 		{"events in a grid", append([]string{"--data", dir + "/e", "--listen", ":0", "--events"}, grid...), exitUsage, "event storage"},
 		{"dimension", []string{"--data", dir + "/f", "--listen", ":0", "--dimension", "4096"}, exitUsage, "dimension 4096"},
+		{"thresholds", []string{"--data", dir + "/h", "--listen", ":0", "--snapshot-threshold", "0", "--trailing-logs", "11"}, exitUsage,
+			"snapshot threshold of 0 entries: must be at least 1; 11 trailing logs: must be at least 12"},
 		{"log store", []string{"--data", dir + "/h", "--listen", ":0", "--log-store", "tape"}, exitUsage, `log store "tape"; want wal or boltdb`},
 		{"log level", []string{"--data", dir + "/g", "--listen", ":0", "--log-level", "loud"}, exitUsage, "loud"},
 	} {

@@ -202,6 +202,13 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/event", "ids, settings and kinds of errors"},
 		{"internal/history", "what is recorded and judged"},
 		{"transport", "requests, and masters asked directly"},
+	"cmd/gridfault/processes": {
+		{"agent", "the agents' records, of nodes that must run"},
+		{"cmd/gridfault/rig", "the interface it implements"},
+		{"fsm/event", "ids and roles"},
+		{"fsm/shardmap", "whom a fault of a shard meets"},
+		{"internal/fault", "labels of points, for plans"},
+		{"transport", "asking the grid; the network that clients get"},
 	},
 	"cmd/gridctl/dev": {
 		{"fsm/event", "ids"},

@@ -31,6 +31,8 @@ const (
 	// maxOutstanding bounds the uncommitted tail a deposed leader can hold in one term: its entries in flight, the no-op,
 	// the barrier, and one configuration.
 	maxOutstanding = maxInFlight + 3
+	// MinTrailingLogs is the least Config.TrailingLogs may be.
+	MinTrailingLogs = maxOutstanding + 1
 
 	// queueBytes bounds the commands that wait or are in flight; each counts at least queueItem. Beyond it Propose blocks.
 	queueBytes = 64 << 20
@@ -188,7 +190,7 @@ func (c *Config) validate() error {
 	refuse(c.Fatal == nil, "Fatal is nil")
 	refuse(c.Log == nil, "Log is nil")
 	refuse(c.SnapshotThreshold == 0, "SnapshotThreshold is 0, want at least 1")
-	refuse(c.TrailingLogs <= maxOutstanding, "TrailingLogs is %d, want more than the %d entries a deposed leader may hold uncommitted, or it may install snapshots for ever",
+	refuse(c.TrailingLogs < MinTrailingLogs, "TrailingLogs is %d, want more than the %d entries a deposed leader may hold uncommitted, or it may install snapshots for ever",
 		c.TrailingLogs, maxOutstanding)
 	refuse(c.SegmentBytes < 0, "SegmentBytes is %d, want at least 0", c.SegmentBytes)
 	if err := c.LogStore.Known(); err != nil {

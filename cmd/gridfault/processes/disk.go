@@ -1,0 +1,232 @@
+package processes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
+	"github.com/sutra-grid/sutra-grid/transport"
+)
+
+// errNoImage refuses what takes a disk of its own.
+var errNoImage = errors.New("its disk is a plain directory")
+
+// powerOff takes the power from machines, all at once: what was not synced is gone, and so are the processes. Heal mounts the disks,
+// which replays their journals. The proof is that each file system says it was shut down.
+func (t *trial) powerOff(ctx context.Context, way uint32, machines ...*machine) error {
+	t.onHeal(func(ctx context.Context) error { return t.powerOn(ctx, machines) })
+	for _, m := range machines {
+		if m.image == nil {
+			return fmt.Errorf("%s: %w", m.id, errNoImage)
+		}
+		t.meets(victim{m: m})
+	}
+	victims := all(machines...) // an agent's record cannot be read later
+	var faults []error
+	for _, m := range machines {
+		faults = append(faults, m.image.powerOff(way))
+	}
+	ctx, cancel := context.WithTimeout(ctx, killLimit)
+	defer cancel()
+	_, err := slay(ctx, unix.SIGKILL, victims...)
+	for _, m := range machines {
+		if down(m.dir) {
+			t.count.Add(1)
+		}
+	}
+	return errors.Join(append(faults, err)...)
+}
+
+// down tells whether the file system at dir was shut down: nothing can be made there, and that not for lack of room or rights.
+func down(dir string) bool {
+	f, err := os.Create(filepath.Join(dir, "probe"))
+	if err == nil {
+		err = errors.Join(f.Close(), os.Remove(f.Name()))
+	}
+	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EROFS)
+}
+
+func (t *trial) powerOn(ctx context.Context, machines []*machine) error {
+	var faults []error
+	for _, m := range machines {
+		if m.image != nil {
+			faults = append(faults, m.remount(ctx))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// remount ends all processes of a machine, as they keep its disk busy, and mounts it again.
+func (m *machine) remount(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, killLimit)
+	defer cancel()
+	if _, err := slay(ctx, unix.SIGKILL, all(m)...); err != nil {
+		return err
+	}
+	if err := until(ctx, "its disk is busy", func(context.Context) error { return m.image.unmount() }); err != nil {
+		return fmt.Errorf("%s: %w", m.id, err)
+	}
+	return m.image.mount()
+}
+
+// powered are the machines that power loss is about: masters, and those with nodes.
+func (t *trial) powered() []*machine { return append(t.g.of(roleMaster), t.g.of(roleAgent)...) }
+
+func powerOne(ctx context.Context, t *trial) error {
+	return t.powerOff(ctx, shutdownNoLogFlush, pick(t, t.powered()))
+}
+
+// powerMinority meets a minority of the masters and one machine with nodes, that is at most one voter of each shard; with one voter it
+// would be a majority of it, and is left.
+func powerMinority(ctx context.Context, t *trial) error {
+	masters := t.g.of(roleMaster)
+	t.rng.Shuffle(len(masters), func(i, k int) { masters[i], masters[k] = masters[k], masters[i] })
+	list := masters[:minority(len(masters))]
+	if t.g.cfg.Replicas > 1 {
+		list = append(list, pick(t, t.g.of(roleAgent)))
+	}
+	if len(list) == 0 {
+		return errors.New("nothing here has a minority: there is one master, and one voter of each shard")
+	}
+	return t.powerOff(ctx, shutdownNoLogFlush, list...)
+}
+
+func powerAll(ctx context.Context, t *trial) error {
+	return t.powerOff(ctx, shutdownNoLogFlush, t.g.machines...)
+}
+
+// fillDisk leaves the leading master's disk, or another master's, no room, and has it take a snapshot, which needs some.
+func fillDisk(ctx context.Context, t *trial) error {
+	m, p, err := t.diskVictim(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	balloon := filepath.Join(m.dir, "balloon")
+	t.onHeal(func(context.Context) error { return os.Remove(balloon) })
+	if err := fill(balloon); err != nil {
+		return err
+	}
+	t.askSnapshot(ctx, m)
+	return t.awaitExit(ctx, p)
+}
+
+// askSnapshot makes a master write. Whether it can is what the fault is about, so its answer means nothing.
+func (t *trial) askSnapshot(ctx context.Context, m *machine) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	_, err := t.g.desk.pool.Call(ctx, m.grid, &transport.TakeSnapshot{MasterID: m.masterID()})
+	t.g.cfg.Log.Debug("a snapshot on a disk that fails", "master", m.id, "error", err)
+}
+
+// fill makes a file that takes all that is left.
+func fill(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var at int64
+	for piece := int64(64 << 20); piece >= 512; {
+		switch err := unix.Fallocate(int(f.Fd()), 0, at, piece); {
+		case err == nil:
+			at += piece
+		case errors.Is(err, unix.ENOSPC):
+			piece /= 2
+		case !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("fill %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// diskVictim is the leading master, or any, and its process.
+func (t *trial) diskVictim(ctx context.Context) (*machine, *target, error) {
+	v, err := t.leader(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if t.rng.IntN(2) == 0 {
+		v.m = pick(t, t.g.of(roleMaster))
+	}
+	if v.m.image == nil {
+		return nil, nil, fmt.Errorf("%s: %w: %w", v, rig.ErrUnsupported, errNoImage)
+	}
+	p, err := v.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	t.meets(v)
+	return v.m, p, nil
+}
+
+// freezeDisk makes every write to a master's disk wait. The process notices when its write deadline has passed, and leaves; the kernel
+// keeps it until the disk answers.
+func freezeDisk(ctx context.Context, t *trial) error {
+	m, p, err := t.diskVictim(ctx)
+	if err != nil {
+		return err
+	}
+	t.onHeal(func(ctx context.Context) error {
+		defer p.close()
+		if err := thaw(m.dir); err != nil {
+			return err
+		}
+		return t.awaitExit(ctx, p)
+	})
+	if err := m.image.freeze(); err != nil {
+		return err
+	}
+	t.askSnapshot(ctx, m)
+	return nil
+}
+
+// abortDisk makes the file system of a master what it makes itself after an error of the device: read-only, for open files too.
+func abortDisk(ctx context.Context, t *trial) error {
+	m, p, err := t.diskVictim(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	t.onHeal(func(ctx context.Context) error { return m.remount(ctx) })
+	if err := tool("mount", "-o", "remount,abort", m.dir); err != nil {
+		return err
+	}
+	t.askSnapshot(ctx, m)
+	return t.awaitExit(ctx, p)
+}
+
+// diskError has the disk of a master, or of a shard's leader, answer EIO.
+func diskError(ctx context.Context, t *trial) error {
+	v, err := t.writer(ctx)
+	if err != nil {
+		return err
+	}
+	return t.failDisk(ctx, v)
+}
+
+func diskSlow(ctx context.Context, t *trial) error {
+	v, err := t.writer(ctx)
+	if err != nil {
+		return err
+	}
+	return t.slowDisk(v, t.roll(50, 1000))
+}
+
+// writer is the leading master or the node that leads a shard: who surely writes.
+func (t *trial) writer(ctx context.Context) (victim, error) {
+	if t.rng.IntN(2) == 0 {
+		return t.leader(ctx)
+	}
+	return t.shardLeader(ctx)
+}
+
+// noticeLimit is how long a process may take to notice that its disk has failed, before the fault is left to do its work: the write
+// deadline, 2 s, and the end.
+const noticeLimit = 4 * time.Second

@@ -1,0 +1,89 @@
+package processes
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
+)
+
+// alarms are what no fault explains.
+var alarms = []string{"panic: ", "fatal error: ", "WARNING: DATA RACE", "unexpected fault address", "states differ", "digest differs", "diverge"}
+
+// excuse is a line of level ERROR that some faults explain.
+type excuse struct {
+	says     *regexp.Regexp
+	families []string // of kinds of faults; nil: it needs no fault
+	reason   string
+}
+
+// peerless are words of hashicorp/raft about a peer that does not answer, or answers that it does not run yet or leads no more. It has them at
+// level ERROR, and needs no fault for them: replicas start one after the other, and leadership is handed over in a healthy grid.
+var peerless = regexp.MustCompile(`msg="raft: (failed to (make requestVote RPC|make pre-vote RPC|make requestPreVote RPC|heartbeat to|appendEntries to|` +
+	`pipeline appendEntries|start pipeline replication to|decode incoming command|contact|get conn|flush response|make timeout now request|accept connection)|` +
+	`peer has newer term, stopping replication)`)
+
+// These are what programs say when they are ended, and when their disks fail: that is what they have to do.
+var (
+	ends  = []string{"kill", "power", "disk", "corrupt", "sink", "point", "raft", "squeeze"}
+	disks = []string{"power", "disk", "corrupt", "sink", "point"}
+
+	nodeEnds = regexp.MustCompile(`msg="(node crashed|node ended while the agent was away)"`)
+	diskFail = regexp.MustCompile(`(input/output error|no space left on device|read-only file system|no answer within|armed at|not writable)`)
+)
+
+// excuses are looked through in order. Without families, or with a fault of none of them, a line is trouble.
+var excuses = []excuse{
+	{peerless, nil, "a peer that is silent, starts, or has a new leader"},
+	{nodeEnds, ends, "an agent reports the end of a node, which the fault has ended or has made leave"},
+	{diskFail, disks, "a disk fails"},
+}
+
+// maxTroubles bounds what is reported.
+const maxTroubles = 100
+
+// Trouble implements rig.Grid.
+func (g *Grid) Trouble() []string {
+	g.mu.Lock()
+	list := slices.Clone(g.troubles)
+	g.mu.Unlock()
+	err := g.logs.each(func(f *logFile, line string, k rig.Kind) {
+		if len(list) < maxTroubles && troubling(line, k) {
+			list = append(list, fmt.Sprintf("%s, %s: %s", f.m.id, when(k), line))
+		}
+	})
+	if err != nil {
+		list = append(list, err.Error())
+	}
+	return list
+}
+
+func when(k rig.Kind) string {
+	if k == "" {
+		return "before any fault"
+	}
+	return "since " + string(k)
+}
+
+// troubling tells whether nothing explains a line.
+func troubling(line string, k rig.Kind) bool {
+	for _, a := range alarms {
+		if strings.Contains(line, a) {
+			return true
+		}
+	}
+	if !strings.Contains(line, " level=ERROR ") {
+		return false
+	}
+	return !slices.ContainsFunc(excuses, func(e excuse) bool { return e.covers(line, k) })
+}
+
+func (e excuse) covers(line string, k rig.Kind) bool {
+	if !e.says.MatchString(line) {
+		return false
+	}
+	family, _, _ := strings.Cut(string(k), ".")
+	return e.families == nil || slices.Contains(e.families, family)
+}
