@@ -202,6 +202,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/event", "ids, settings and kinds of errors"},
 		{"internal/history", "what is recorded and judged"},
 		{"transport", "requests, and masters asked directly"},
+	},
 	"cmd/gridfault/processes": {
 		{"agent", "the agents' records, of nodes that must run"},
 		{"cmd/gridfault/rig", "the interface it implements"},
