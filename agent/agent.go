@@ -65,7 +65,7 @@ func Open(cfg Config) (*Agent, error) {
 	a.pool = transport.NewPool(transport.PoolConfig{Network: cfg.Network, TLS: cfg.TLS})
 	a.keeper = newKeeper(&cfg, dir.Path(), journal)
 	a.session = &session{cfg: &cfg, storeID: id.StoreID, endpoint: a.endpoint(listener), grid: journal.record.GridID,
-		masters: transport.NewMasters(cfg.Masters, a.pool), keeper: a.keeper, spool: journal.spool, load: loadMeter{dir: dir.Path()},
+		masters: transport.NewMasters(cfg.Masters, a.pool), keeper: a.keeper, spool: journal.spool, load: cfg.loadOf(dir.Path()),
 		log: cfg.Log, registered: make(chan struct{})}
 	a.run()
 	return a, nil

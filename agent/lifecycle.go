@@ -56,7 +56,7 @@ func (k *keeper) port(r *NodeRecord) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	port, err := k.cfg.NodePorts.pick(preferred, func(p uint32) bool { return !taken[p] && listenable(host, p) })
+	port, err := k.cfg.NodePorts.pick(preferred, func(p uint32) bool { return !taken[p] && listenable(k.cfg.Network, host, p) })
 	if err == nil && preferred != 0 && port != preferred {
 		k.log.Warn("the node's port is in use; it gets another one", "node", r.NodeID, "port", preferred, "new_port", port)
 	}

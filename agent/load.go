@@ -16,6 +16,14 @@ type loadMeter struct {
 	cpu         float64 // over the last span
 }
 
+// loadOf measures the machine, by the file system of dir. A platform whose nodes run elsewhere may know better.
+func (c *Config) loadOf(dir string) func() event.Load {
+	if p, knows := c.Platform.(interface{ Load() event.Load }); knows {
+		return p.Load
+	}
+	return (&loadMeter{dir: dir}).read
+}
+
 // minSpan is the least time over which the CPU's load is measured: 100 ticks are a second of one core. Heartbeats that a change brings
 // come milliseconds apart, and a share of three ticks says nothing.
 const minSpan = 100

@@ -5,6 +5,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
+
+	"github.com/sutra-grid/sutra-grid/transport"
 )
 
 // PortRange is where an agent's nodes listen, both ends included.
@@ -64,8 +66,8 @@ func (r PortRange) pick(preferred uint32, free func(uint32) bool) (uint32, error
 
 // listenable tells whether a node could listen there now. It is a hint: who loses a race for the port reports a failed start, and
 // the next one picks another.
-func listenable(host string, port uint32) bool {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+func listenable(on transport.Network, host string, port uint32) bool {
+	l, err := on.Listen(net.JoinHostPort(host, strconv.Itoa(int(port))))
 	if err != nil {
 		return false
 	}

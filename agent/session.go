@@ -24,7 +24,7 @@ type session struct {
 	masters  *transport.Masters
 	keeper   *keeper
 	spool    *spool.Spool
-	load     loadMeter
+	load     func() event.Load
 	log      *slog.Logger
 
 	registered chan struct{} // closed at the first registration of this run
@@ -118,7 +118,7 @@ func (s *session) beat(ctx context.Context) {
 
 func (s *session) heartbeat() *transport.Heartbeat {
 	h := s.report()
-	h.Load = s.load.read()
+	h.Load = s.load()
 	return h
 }
 

@@ -21,6 +21,7 @@ const memoryBacklog = 128
 // Memory itself dials as the host "dialer"; Host gives a machine its own end.
 type Memory struct {
 	seed uint64
+	seen func(Passage) // nil: nobody watches
 
 	mu        sync.Mutex
 	listeners map[string]*memoryListener // guarded by mu
@@ -152,10 +153,18 @@ func (m *Memory) link(from, to string) *link {
 	defer m.mu.Unlock()
 	key := [2]string{from, to}
 	if m.links[key] == nil {
-		m.links[key] = newLink(linkRandom(m.seed, from, to))
+		l := newLink(linkRandom(m.seed, from, to))
+		if m.seen != nil {
+			l.tell = func(size int, f Fate) { m.seen(Passage{From: from, To: to, Bytes: size, Fate: f}) }
+		}
+		m.links[key] = l
 	}
 	return m.links[key]
 }
+
+// Watch has f told of everything that is sent, lost, held and delivered, when it happens. It is called before the network is used, once;
+// f is called by many goroutines, with locks held: it must be quick and must not use the network.
+func (m *Memory) Watch(f func(Passage)) { m.seen = f }
 
 // SetLink changes what happens from now on to what from sends to to, and to what is on its way there.
 func (m *Memory) SetLink(from, to string, l Link) { m.link(from, to).set(l) }

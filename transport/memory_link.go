@@ -23,6 +23,31 @@ type Link struct {
 	Delay     time.Duration // of everything
 	Jitter    time.Duration // up to this much more, drawn from the network's seed
 	Bandwidth int           // bytes per second; 0: no limit
+
+	// Loss is the share of what is sent that is lost and sent again, as TCP does it: after 10 ms (a probe for a lost tail), then after
+	// 200 ms, 400 ms, and so on, with all behind it waiting. Break is the share that is lost for good: no TCP goes on behind that, so
+	// both ends are reset, and a request and its answer are lost separately. Both 0 to 1, drawn from the network's seed.
+	Loss, Break float64
+}
+
+// Fate is what became of something that was sent.
+type Fate uint8
+
+// The fates.
+const (
+	Delivered Fate = iota // it arrived
+	Held                  // it met a cut, as bytes or as a dial: it waits for the link
+	Lost                  // it was lost on its way and sent again
+	Broken                // it was lost on its way, and its connection with it
+	Sent                  // it left; what becomes of it follows
+)
+
+// Passage is one thing that was sent from one host to another, and its fate; what was held or lost may be delivered later, as a
+// passage of its own.
+type Passage struct {
+	From, To string
+	Bytes    int // 0: word that some were read, the end of a direction, or a dial
+	Fate     Fate
 }
 
 // link is one direction between two hosts.
@@ -34,10 +59,18 @@ type link struct {
 	busy    time.Time        // guarded by mu; the bandwidth is used up to here
 	paths   map[*path]uint64 // guarded by mu; connections that use it, with their number in order of birth
 	born    uint64           // guarded by mu
+	tell    func(int, Fate)  // of each passage; nil: nobody asks
 }
 
 func newLink(random *rand.Rand) *link {
 	return &link{changed: make(chan struct{}), rand: random, paths: map[*path]uint64{}}
+}
+
+// told tells of a passage.
+func (l *link) told(size int, f Fate) {
+	if l.tell != nil {
+		l.tell(size, f)
+	}
 }
 
 // linkRandom makes a link's jitter depend on the seed, its ends, and nothing else.
@@ -53,7 +86,7 @@ func linkRandom(seed uint64, from, to string) *rand.Rand {
 func (l *link) arrival(size int) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.now.Delay == 0 && l.now.Jitter == 0 && l.now.Bandwidth == 0 {
+	if l.now.Delay == 0 && l.now.Jitter == 0 && l.now.Bandwidth == 0 && l.now.Loss == 0 {
 		return time.Time{}
 	}
 	at := time.Now()
@@ -68,7 +101,38 @@ func (l *link) arrival(size int) time.Time {
 	if l.now.Jitter > 0 {
 		at = at.Add(time.Duration(l.rand.Int64N(int64(l.now.Jitter) + 1)))
 	}
+	if l.now.Loss > 0 {
+		at = at.Add(l.lostLocked(size))
+	}
 	return at
+}
+
+// The clocks of TCP for what is not acknowledged.
+const (
+	lossProbe = 10 * time.Millisecond
+	lossAgain = 200 * time.Millisecond // doubled each time
+	lossTries = 8                      // by then half a minute has passed, and who sent it has given up
+)
+
+// lostLocked is how much later something arrives because of how often it is lost.
+func (l *link) lostLocked(size int) (late time.Duration) {
+	wait := lossProbe
+	for range lossTries {
+		if l.rand.Float64() >= l.now.Loss {
+			break
+		}
+		l.told(size, Lost)
+		late += wait
+		wait = max(2*wait, lossAgain)
+	}
+	return late
+}
+
+// breaks draws whether what is sent now is lost for good.
+func (l *link) breaks() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now.Break > 0 && l.rand.Float64() < l.now.Break
 }
 
 func (l *link) is() (Link, <-chan struct{}) {
@@ -83,6 +147,7 @@ func (l *link) pass(ctx context.Context) error {
 		now, changed := l.is()
 		switch {
 		case now.Cut:
+			l.told(0, Held)
 			select {
 			case <-changed:
 				continue
@@ -146,6 +211,7 @@ func (l *link) remove(p *path) {
 // packet is one thing on its way: bytes, word that some were read, the end of a direction.
 type packet struct {
 	at      time.Time // zero: at once
+	size    int       // in bytes
 	deliver func()    // takes no lock but a stream's
 }
 
@@ -168,12 +234,22 @@ func (p *path) send(size int, deliver func()) {
 	if p.shut {
 		return
 	}
+	p.link.told(size, Sent)
+	if p.link.breaks() {
+		p.link.told(size, Broken)
+		p.conn.reset()
+		p.conn.peer.reset()
+		return
+	}
 	at := p.link.arrival(size)
 	if at.Before(p.last) {
 		at = p.last
 	}
 	p.last = at
-	p.queue = append(p.queue, packet{at, deliver})
+	p.queue = append(p.queue, packet{at, size, deliver})
+	if now, _ := p.link.is(); now.Cut {
+		p.link.told(size, Held)
+	}
 	p.pumpLocked()
 }
 
@@ -204,6 +280,7 @@ func (p *path) pumpLocked() {
 			p.timer = time.AfterFunc(wait, p.pump)
 			return
 		}
+		p.link.told(p.queue[0].size, Delivered)
 		p.queue[0].deliver()
 		p.queue[0].deliver = nil
 		p.queue = p.queue[1:]
@@ -220,6 +297,6 @@ func (p *path) pumpLocked() {
 func (p *path) drop(last func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.queue, p.shut = []packet{{p.link.arrival(0), last}}, true
+	p.queue, p.shut = []packet{{p.link.arrival(0), 0, last}}, true
 	p.pumpLocked()
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -274,6 +275,68 @@ func TestLinksForget(t *testing.T) {
 		for _, l := range network.linksOf(func([2]string) bool { return true }) {
 			if n := len(l.all()); n > 0 {
 				t.Errorf("%d connections are left", n)
+			}
+		}
+	})
+}
+
+// TestLossIsSentAgain: what is lost comes late and in order, and is counted; half an hour of it loses nothing.
+func TestLossIsSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewSeededMemory(7)
+		var mu sync.Mutex
+		fates := map[Fate]int{}
+		m.Watch(func(p Passage) {
+			mu.Lock()
+			defer mu.Unlock()
+			if p.From == "a" && p.Bytes > 0 {
+				fates[p.Fate]++
+			}
+		})
+		l, err := m.Host("b").Listen("b:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		m.SetLink("a", "b", Link{Loss: 0.5})
+		a, err := m.Host("a").Dial(t.Context(), "b:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		b, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		began := time.Now()
+		for i := range 100 {
+			mustWrite(t, a, []byte{byte(i)})
+		}
+		got := make([]byte, 100)
+		if _, err := io.ReadFull(b, got); err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range got {
+			if int(v) != i {
+				t.Fatalf("byte %d is %d", i, v)
+			}
+		}
+		if late := time.Since(began); fates[Delivered] != 100 || fates[Lost] < 50 || fates[Lost] > 200 || late < lossAgain {
+			t.Errorf("%v within %s", fates, late)
+		}
+	})
+}
+
+// TestBreakLosesForGood: what is lost with its connection is not read, and both ends hear of it.
+func TestBreakLosesForGood(t *testing.T) {
+	machines(t, func(t *testing.T, m *Memory, a, b net.Conn) {
+		m.SetLink("a", "b", Link{Break: 1})
+		mustWrite(t, b, []byte("x")) // the other direction lives
+		arrival(t, a, 1)             // and what says that it was read does not arrive
+		for _, c := range []net.Conn{a, b} {
+			if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("read %d bytes, %v; want a reset", n, err)
 			}
 		}
 	})

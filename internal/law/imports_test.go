@@ -211,6 +211,18 @@ var edges = map[string][]struct{ target, reason string }{
 		{"internal/fault", "labels of points, for plans"},
 		{"transport", "asking the grid; the network that clients get"},
 	},
+	"cmd/gridfault/bubble": {},
+	"cmd/gridfault/sim": {
+		{"agent", "assembled as gridagent does"},
+		{"agent/platform", "the platform on which nodes live in this process"},
+		{"cmd/gridfault/rig", "the vocabulary it implements"},
+		{"fsm", "states that are compared, and waited for"},
+		{"fsm/event", "ids and errors"},
+		{"internal/fault", "labels of the points at which processes fail"},
+		{"master", "assembled as gridmaster does"},
+		{"storagenode", "assembled as gridnode does"},
+		{"transport", "the network in memory, and the rig's own requests"},
+	},
 	"cmd/gridctl/dev": {
 		{"fsm/event", "ids"},
 		{"fsm/shardmap", "readiness"},
