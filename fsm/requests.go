@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 // maxAhead is how far issued may lie ahead of log time: 60 s.
@@ -75,7 +76,7 @@ func (r *run) once(c *event.Command, h handler) (Answer, error) {
 	if err != nil {
 		return Answer{Err: &event.Error{Kind: event.KindTooLarge, Op: op, Message: err.Error()}}, nil
 	}
-	if q := s.requests.get(c.RequestID); q != nil {
+	if q := s.requests.get(c.RequestID); q != nil && !fault.Broken(fault.DoubleApply) {
 		if q.Body != sum {
 			return Answer{Err: &event.Error{Kind: event.KindIDReused, Op: op, Message: "request id " + c.RequestID.String() + " was used for something else: make a new one"}}, nil
 		}

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/pack"
 )
 
@@ -33,6 +34,9 @@ type trailer struct {
 
 // WriteTo writes the snapshot of a published state. Equal states give equal bytes. It implements io.WriterTo.
 func (s *State) WriteTo(w io.Writer) (int64, error) {
+	if fault.Broken(fault.RequestTableNotInSnapshot) {
+		s = s.withoutRequests()
+	}
 	c := chunkWriter{w: w}
 	c.write([]byte(snapshotMagic))
 	writeRow(&c, secHead, &s.head)
@@ -59,6 +63,13 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 	writeRow(&c, secEnd, &trailer{Rows: c.rows, Digest: s.Digest(), Local: s.LocalDigest()})
 	c.flush()
 	return c.n, c.err
+}
+
+// withoutRequests is the state without what it remembers of requests (fault.RequestTableNotInSnapshot).
+func (s *State) withoutRequests() *State {
+	bare := *s
+	bare.requests = newState().requests
+	return &bare
 }
 
 // chunkWriter collects rows into chunks and keeps the first error.

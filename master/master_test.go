@@ -102,6 +102,15 @@ func TestAnyMasterAnswers(t *testing.T) {
 	if left := must[transport.ListAgentsOk](c, followers[1], &transport.ListAgents{}); len(left.Agents) != 1 || left.Agents[0].AgentID != "agent-3" {
 		t.Errorf("agent-1 has unregistered, agent-3 not; listed are %+v", left.Agents)
 	}
+	want := c.feed(leader, 1, until(event.TypeAgentRegistered, 2))
+	for _, id := range followers {
+		got := c.feed(id, 1, until(event.TypeAgentRegistered, 2))
+		for i := range min(len(got), len(want)) {
+			if got[i].Chain != want[i].Chain {
+				t.Fatalf("event %d is %+v at %s and %+v at %s", i+1, got[i], id, want[i], leader)
+			}
+		}
+	}
 }
 
 // TestPlacement takes three agents from their registration to a formed shard map, as agents and nodes would.

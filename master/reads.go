@@ -8,6 +8,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -54,7 +55,7 @@ func (r *reads) At(ctx context.Context, want transport.Reading) (sight, error) {
 	ctx, cancel := r.leading.bound(ctx)
 	defer cancel()
 	read := transport.Read{ReadMode: want.Mode()}
-	if want.Mode() != transport.Stale {
+	if want.Mode() != transport.Stale && !fault.Broken(fault.FollowerServesLinearizable) {
 		index, term, err := r.Index(ctx, indexWanted{unconfirmed: want.Mode() == transport.Leader})
 		if err != nil {
 			return sight{}, err

@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/raftgroup"
 	"github.com/sutra-grid/sutra-grid/master/disk"
 	"github.com/sutra-grid/sutra-grid/master/feed"
@@ -68,6 +71,9 @@ func (r *replica) apply(entries []raftgroup.Entry) ([][]fsm.Answer, error) {
 	batch := make([]fsm.Entry, len(entries))
 	for i, e := range entries {
 		batch[i] = fsm.Entry{Meta: fsm.EntryMeta{Index: e.Index, Time: e.Time, Level: e.Level}, Commands: e.Commands}
+		if fault.Broken(fault.ImpureApply) {
+			batch[i].Meta.Time = time.Now().UnixMicro()
+		}
 	}
 	answers, records, err := r.machine.ApplyBatch(batch)
 	if err != nil {
@@ -77,6 +83,11 @@ func (r *replica) apply(entries []raftgroup.Entry) ([][]fsm.Answer, error) {
 		return nil, err
 	}
 	after := r.machine.View()
+	if fault.Broken(fault.OutboxTrimmedBeforeAck) {
+		if err := r.outbox.Trim(after.Seq()); err != nil {
+			return nil, err
+		}
+	}
 	if through, some := ackedByAll(after); some {
 		if was, _ := ackedByAll(before); through > was {
 			if err := r.outbox.Trim(through); err != nil {
@@ -127,6 +138,9 @@ func (r *replica) Snapshot() (raftgroup.Snapshot, error) {
 	}
 	state := r.machine.View()
 	through, _ := ackedByAll(state)
+	if fault.Broken(fault.OutboxNotInSnapshot) {
+		through = math.MaxUint64
+	}
 	return &replicaSnapshot{state: state, outbox: r.outbox.Snapshot(), above: through, log: r.log}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/master/feed"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -48,6 +49,7 @@ func (w *watches) ShardMap(ctx context.Context, to sender, req *transport.WatchS
 		return w.follow(ctx, w.mapped, func(s *fsm.State, alive bool) error {
 			m := s.ShardMap()
 			switch {
+			case fault.Broken(fault.EpochNotChecked):
 			case m.Epoch.Less(sent) && alive:
 				return elsewhere(fmt.Sprintf("this master has applied epoch %d of the shard map, the watcher has %d", m.Epoch.Seq, sent.Seq))
 			case m.Epoch.Less(sent), !alive && m.Epoch == sent:

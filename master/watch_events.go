@@ -8,6 +8,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/master/feed"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -32,6 +33,8 @@ func (w *watches) Events(ctx context.Context, to sender, req *transport.WatchEve
 		t := tail{watches: w, to: to, filter: &req.Filter, next: req.From}
 		if t.next == 0 {
 			t.next = w.outbox.Last() + 1
+		} else if fault.Broken(fault.WatchResumesOffByOne) {
+			t.next++
 		}
 		return t.run(ctx)
 	})

@@ -119,6 +119,9 @@ func (r *replica) settle(ctx context.Context) {
 			look.rang()
 		}
 		due, next := d.observe(time.Now(), r.engine.Prepared())
+		if fault.Broken(fault.InDoubtNeverResolved) {
+			continue
+		}
 		for _, p := range due {
 			g.Go(func() error { r.settleOne(ctx, p, answered); return nil })
 		}
@@ -158,6 +161,9 @@ func (r *replica) inquire(ctx context.Context, p engine.Prepared) (*transport.Tx
 func (r *replica) resolve(ctx context.Context, p engine.Prepared) error {
 	r.tuning.point(fault.ShardInquiryBefore)
 	outcome, err := r.inquire(ctx, p)
+	if fault.Broken(fault.ParticipantAbortsPrepared) {
+		outcome, err = &transport.TxnOutcomeOk{}, nil
+	}
 	if err != nil {
 		return fmt.Errorf("ask the masters for its outcome: %w", err)
 	}

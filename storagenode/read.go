@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/storagenode/engine"
 )
 
@@ -84,7 +85,7 @@ func (r *replica) readSettled(rows []string, look func() error) (*heldRow, error
 
 func (r *replica) held(rows []string, released <-chan struct{}) *heldRow {
 	for _, row := range rows {
-		if lock, ok := r.engine.Holder(row); ok {
+		if lock, ok := r.engine.Holder(row); ok && !fault.Broken(fault.OneShardCommitsLate) {
 			return &heldRow{row: row, txn: lock.Txn, released: released}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/storagenode/lock"
 )
 
@@ -155,7 +156,7 @@ func (p *place) row(id string) lock.Row {
 
 // dies tells whether p must not wait for other: both hold locks elsewhere and p is younger.
 func (p *place) dies(other lock.Holder) bool {
-	return !p.txn.Txn.IsZero() && !other.Txn.IsZero() && p.txn.Txn != other.Txn && other.OlderThan(p.txn)
+	return !fault.Broken(fault.WaitDieOff) && !p.txn.Txn.IsZero() && !other.Txn.IsZero() && p.txn.Txn != other.Txn && other.OlderThan(p.txn)
 }
 
 // leave takes p out of its lines and lets those behind it look again. It keeps its ticket: p may wait again.

@@ -65,10 +65,10 @@ func ours(n ast.Node) *ast.SelectorExpr {
 	return sel
 }
 
-// constants are the names of the labels' constants, in the order of the table.
-func constants(t *testing.T) []string {
+// constants are the names of a file's exported constants, in the order of its table.
+func constants(t *testing.T, file string) []string {
 	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), "labels.go", nil, parser.SkipObjectResolution)
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func constants(t *testing.T) []string {
 	ast.Inspect(f, func(n ast.Node) bool {
 		if d, ok := n.(*ast.GenDecl); ok && d.Tok == token.CONST {
 			for _, s := range d.Specs {
-				if name := s.(*ast.ValueSpec).Names[0].Name; name != "_" {
+				if name := s.(*ast.ValueSpec).Names[0].Name; ast.IsExported(name) {
 					names = append(names, name)
 				}
 			}
@@ -88,7 +88,7 @@ func constants(t *testing.T) []string {
 
 // TestEveryLabelIsUsedOnce: the table, the constants and the source agree.
 func TestEveryLabelIsUsedOnce(t *testing.T) {
-	names, found := constants(t), uses(t)
+	names, found := constants(t, "labels.go"), uses(t)
 	if len(names) != len(labels) || len(names) < 50 {
 		t.Fatalf("%d constants, %d lines in the table", len(names), len(labels))
 	}
@@ -109,6 +109,29 @@ func TestEveryLabelIsUsedOnce(t *testing.T) {
 		}
 		if via == "Err" && !s.Fails || via == "Point" && s.Fails {
 			t.Errorf("%s is given to %s; the table says that it can fail: %v", s.Name, via, s.Fails)
+		}
+	}
+}
+
+// TestEveryMutationIsUsed: the table and the source agree, and a mutation is nothing but a condition.
+func TestEveryMutationIsUsed(t *testing.T) {
+	names, found := constants(t, "mutations.go"), uses(t)
+	if len(names) != len(mutations) || len(names) < 30 {
+		t.Fatalf("%d constants, %d lines in the table", len(names), len(mutations))
+	}
+	for i, s := range mutations {
+		at := found[names[i]]
+		if len(at) == 0 || len(at) > 2 {
+			t.Errorf("%s (%s) is used at %q, want one place, or two of one meaning", s.Name, names[i], at)
+			continue
+		}
+		if !slices.Contains(at, s.Where+" Broken") {
+			t.Errorf("%s is used at %q, the table says %s", s.Name, at, s.Where)
+		}
+		for _, place := range at {
+			if !strings.HasSuffix(place, " Broken") {
+				t.Errorf("%s is used at %q for something else than to ask whether it is live", s.Name, place)
+			}
 		}
 	}
 }

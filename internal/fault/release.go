@@ -2,6 +2,8 @@
 
 package fault
 
+import "errors"
+
 // Enabled tells whether this build can be made to fail.
 const Enabled = false
 
@@ -10,3 +12,11 @@ func Point(Label) {}
 
 // Err is a Point that can also fail as the operation behind it does.
 func Err(Label) error { return nil }
+
+// Broken tells whether a mutation is live: its place in the product then does the wrong thing.
+func Broken(Mutation) bool { return false }
+
+// Break makes mutations live in this process until mend is called. This build has none.
+func Break(string) (mend func(), err error) {
+	return nil, errors.New("this program was not built with -tags faults: nothing in it can be broken")
+}

@@ -10,28 +10,37 @@ import (
 	"testing"
 )
 
-// TestReleaseHasNoPoints: a program built for a release holds neither a label nor the means to arm one, and one built with the
-// tag holds them all, which shows that the search finds them.
+// TestReleaseHasNoPoints: a program built for a release holds neither a label or a mutation nor the means to arm one, and one built
+// with the tag holds them all, which shows that the search finds them.
 func TestReleaseHasNoPoints(t *testing.T) {
-	release, faults := program(t), program(t, "-tags", "faults")
-	if !bytes.Contains(faults, []byte("GRID_FAULT")) || bytes.Contains(release, []byte("GRID_FAULT")) {
-		t.Error("GRID_FAULT: want it with the tag, and only then")
-	}
+	words := []string{"GRID_FAULT", "GRID_MUTATION", mutations[0].What}
 	for _, s := range labels {
-		if !bytes.Contains(faults, []byte(s.Name)) {
-			t.Errorf("%s is not in a program built with the tag: this test finds nothing", s.Name)
+		words = append(words, s.Name)
+	}
+	for _, s := range mutations {
+		words = append(words, s.Name)
+	}
+	faults := program(t, "gridmaster", "-tags", "faults")
+	for _, word := range words {
+		if !bytes.Contains(faults, []byte(word)) {
+			t.Errorf("%s is not in a program built with the tag: this test finds nothing", word)
 		}
-		if bytes.Contains(release, []byte(s.Name)) {
-			t.Errorf("%s is in a program built for a release", s.Name)
+	}
+	for _, name := range []string{"gridmaster", "gridnode"} {
+		release := program(t, name)
+		for _, word := range words {
+			if bytes.Contains(release, []byte(word)) {
+				t.Errorf("%s is in a %s built for a release", word, name)
+			}
 		}
 	}
 }
 
-// program builds the program with most of the points.
-func program(t *testing.T, flags ...string) []byte {
+// program builds one of the programs, which have most of the points between them.
+func program(t *testing.T, name string, flags ...string) []byte {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "gridmaster")
-	cmd := exec.Command("go", append(append([]string{"build", "-ldflags=-s -w"}, flags...), "-o", path, "./cmd/gridmaster")...)
+	path := filepath.Join(t.TempDir(), name)
+	cmd := exec.Command("go", append(append([]string{"build", "-ldflags=-s -w"}, flags...), "-o", path, "./cmd/"+name)...)
 	cmd.Dir = filepath.Join("..", "..")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

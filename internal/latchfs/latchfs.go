@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -60,6 +61,9 @@ func (g *Guard) Err() error {
 
 // Fail latches a failure of the store that is not one of its files', and returns the first one.
 func (g *Guard) Fail(err error) error {
+	if fault.Broken(fault.StoreLatchOff) {
+		return err
+	}
 	g.mu.Lock()
 	if g.cause != nil {
 		defer g.mu.Unlock()
@@ -72,12 +76,20 @@ func (g *Guard) Fail(err error) error {
 	return err
 }
 
+// deadline is that of one operation.
+func (g *Guard) deadline() time.Duration {
+	if fault.Broken(fault.WriteDeadlineOff) {
+		return math.MaxInt64
+	}
+	return g.cfg.Deadline
+}
+
 // do runs one operation on a file.
 func (g *Guard) do(what, path string, run func() error) error {
 	if err := g.Err(); err != nil {
 		return err
 	}
-	late := time.AfterFunc(g.cfg.Deadline, func() {
+	late := time.AfterFunc(g.deadline(), func() {
 		_ = g.Fail(fmt.Errorf("%s %s: the disk gives no answer within %v", what, path, g.cfg.Deadline)) // tells
 	})
 	err := run()

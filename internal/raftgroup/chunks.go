@@ -195,7 +195,7 @@ func (c *chunkReader) chunk() ([]byte, error) {
 	if err := readFull(c.r, b); err != nil {
 		return nil, err
 	}
-	if binary.BigEndian.Uint32(b[n:]) != chunkSum(c.group, c.number, b[:n]) {
+	if !sumIs(b[n:], chunkSum(c.group, c.number, b[:n])) {
 		return nil, errSum
 	}
 	return b[:n], nil

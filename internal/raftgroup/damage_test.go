@@ -264,7 +264,7 @@ func TestOlderDirectories(t *testing.T) {
 	c.leader()
 	n.must(numbered(3, 10)...)
 	c.stop()
-	s, err := openBolt(filepath.Join(n.dir, stableFile))
+	s, err := openBolt(stableBolt(filepath.Join(n.dir, stableFile)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/hashicorp/raft"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/pack"
 )
 
@@ -31,6 +32,11 @@ func bodySum(group string, body []byte) uint32 {
 	return crc32.Update(crc32.Checksum([]byte(group), castagnoli()), castagnoli(), body)
 }
 
+// sumIs compares a stored checksum with that of what was read.
+func sumIs(stored []byte, sum uint32) bool {
+	return binary.BigEndian.Uint32(stored) == sum || fault.Broken(fault.ChecksumOff)
+}
+
 // appendEntry encodes what a leader proposes. Index and term are raft's.
 func appendEntry(b []byte, group string, e Entry) []byte {
 	start := len(b)
@@ -51,7 +57,7 @@ func decodeEntry(group string, b []byte) (Entry, error) {
 		return Entry{}, errShort
 	}
 	body := b[:len(b)-sumBytes]
-	if binary.BigEndian.Uint32(b[len(body):]) != bodySum(group, body) {
+	if !sumIs(b[len(body):], bodySum(group, body)) {
 		return Entry{}, errSum
 	}
 	return decodeBody(body)
@@ -136,7 +142,7 @@ func checkSeal(group string, l *raft.Log) error {
 	if len(l.Extensions) != sumBytes {
 		return fmt.Errorf("entry %d of term %d: %w", l.Index, l.Term, errShort)
 	}
-	if binary.BigEndian.Uint32(l.Extensions) != frameSum(group, l) {
+	if !sumIs(l.Extensions, frameSum(group, l)) {
 		return fmt.Errorf("entry %d of term %d: %w", l.Index, l.Term, errSum)
 	}
 	return nil

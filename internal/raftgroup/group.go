@@ -89,8 +89,8 @@ func open(c Config) (_ *Group, err error) {
 func newGroup(c Config) *Group {
 	g := &Group{
 		cfg: c, log: c.Log, contacts: newContacts(c.contactWindow(), c.under.stalled), notify: make(chan bool, 1),
-		intake: intake{queue: newQueue(), room: semaphore.NewWeighted(queueBytes), slots: make(chan struct{}, maxInFlight),
-			flights: semaphore.NewWeighted(maxInFlight)}, readers: newReaders(),
+		intake: intake{queue: newQueue(), room: semaphore.NewWeighted(queueBytes), slots: make(chan struct{}, inFlight()),
+			flights: semaphore.NewWeighted(inFlight())}, readers: newReaders(),
 		changing: make(chan struct{}, 1),
 	}
 	g.latch = newLatch(g.leave)
@@ -101,6 +101,22 @@ func newGroup(c Config) *Group {
 	g.open, g.endOpen = context.WithCancelCause(context.Background())
 	g.alive, g.endAlive = context.WithCancelCause(context.Background())
 	return g
+}
+
+// inFlight is maxInFlight.
+func inFlight() int64 {
+	if fault.Broken(fault.InFlightUncapped) {
+		return 1 << 20
+	}
+	return maxInFlight
+}
+
+// rpcsInFlight is how many requests with entries a follower may have to answer: 1, no pipelining.
+func rpcsInFlight() int {
+	if fault.Broken(fault.Pipelined) {
+		return 128
+	}
+	return 1
 }
 
 // leave follows the replica's first failure: the others are left to themselves at once, however long the process takes to
@@ -127,7 +143,7 @@ func (g *Group) start() error {
 	g.streams.snapshot = g.sendSnapshot
 	nt := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider: g.streams, Logger: newRaftLog(g.log), Stream: g.streams, MaxPool: maxPool, Timeout: g.cfg.Timeouts.RPC,
-		MaxRPCsInFlight: 1, // a pipelined follower can wedge while its heartbeats look fine (raft #612)
+		MaxRPCsInFlight: rpcsInFlight(), // a pipelined follower can wedge while its heartbeats look fine (raft #612)
 	})
 	g.peers = newPeers(nt, &g.cfg, g.contacts, g.stores, g.machine.applied)
 	conf := g.cfg.raftConfig(g.notify)

@@ -138,7 +138,12 @@ func TestHungLogStoreLeaves(t *testing.T) {
 			_, err := l.group.Propose(ctx, []byte("hangs"))
 			outcome <- err
 		}()
-		why := <-l.fatal
+		var why error
+		select {
+		case why = <-l.fatal:
+		case <-time.After(time.Minute): // virtual
+			t.Fatal("it does not leave")
+		}
 		if took := time.Since(begun); took < writeDeadline || took > writeDeadline+100*time.Millisecond {
 			t.Fatalf("it left after %v", took)
 		}
@@ -415,6 +420,26 @@ func TestVoteIsOneWrite(t *testing.T) {
 	if err := s.Set([]byte("other"), nil); err == nil || len(inner.sets) != 1 {
 		t.Fatalf("the store was used after it failed: %v, %q", err, inner.sets)
 	}
+}
+
+// A follower has one request with entries to answer, so that it cannot wedge with others behind it (raft #612).
+func TestOneRequestIsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, transport.NewMemory(), 3).start()
+		defer c.stop()
+		l := c.leader()
+		other := c.nodes[0]
+		if other == l {
+			other = c.nodes[1]
+		}
+		pipeline, err := l.group.peers.AppendEntriesPipeline(raft.ServerID(other.id), raft.ServerAddress(other.id))
+		if !errors.Is(err, raft.ErrPipelineReplicationNotSupported) {
+			t.Errorf("a pipeline to a follower: %v", err)
+		}
+		if err == nil {
+			pipeline.Close()
+		}
+	})
 }
 
 // The race behind raft #695: a heartbeat of the term that is just being left. It must not be handled beside the main loop

@@ -60,10 +60,10 @@ func (g *Group) handOver(ctx context.Context, request func() raft.Future) error 
 	case <-both.Done():
 		return g.stays(context.Cause(both))
 	}
-	if err := g.intake.flights.Acquire(both, maxInFlight); err != nil {
+	if err := g.intake.flights.Acquire(both, inFlight()); err != nil {
 		return g.stays(fmt.Errorf("entries in flight were not committed: %w", context.Cause(both)))
 	}
-	defer g.intake.flights.Release(maxInFlight)
+	defer g.intake.flights.Release(inFlight())
 	err := await(request(), ctx, g.alive)
 	switch {
 	case err == nil:

@@ -211,7 +211,7 @@ func TestInspectBoltInCircles(t *testing.T) {
 // FuzzInspectBolt: a file of any content is walked to its end, in time and memory that its size bounds.
 func FuzzInspectBolt(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "log.db")
-	b, err := openBolt(path)
+	b, err := openBolt(logBolt(path))
 	if err != nil {
 		f.Fatal(err)
 	}

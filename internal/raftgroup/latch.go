@@ -3,6 +3,8 @@ package raftgroup
 import (
 	"runtime"
 	"sync"
+
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 // latch remembers a replica's first failure. From then on no store does anything, the owner is told once, and raft's
@@ -30,6 +32,9 @@ func (l *latch) err() error {
 // fail remembers err, unless there is a cause already, tells the owner if the replica is running, and returns the cause.
 // While Open or Close are under way, their own results say it.
 func (l *latch) fail(err error) error {
+	if fault.Broken(fault.LatchOff) {
+		return err
+	}
 	l.mu.Lock()
 	if l.cause != nil {
 		defer l.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 // logStore guards a replica's log: the first error or a write that takes too long ends the replica (latch), entries are
@@ -80,7 +81,7 @@ func (s *logStore) get(index uint64, l *raft.Log) error {
 	if err != nil {
 		return err
 	}
-	if first == 0 || index < first { // the store below still finds deleted entries of a file that it keeps
+	if (first == 0 || index < first) && !fault.Broken(fault.DeletedEntriesFound) { // the store below still finds deleted entries of a file that it keeps
 		return raft.ErrLogNotFound
 	}
 	err = s.inner.GetLog(index, l)
@@ -109,7 +110,7 @@ func (s *logStore) get(index uint64, l *raft.Log) error {
 func (s *logStore) follows(p position) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return p.index != 0 && p == s.covered
+	return p.index != 0 && p == s.covered && !fault.Broken(fault.SnapshotUnjoined)
 }
 
 // coveredBy says that there is a snapshot which ends with an entry of this index and term. If the log has another entry
@@ -180,7 +181,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	if err := s.closeGap(logs[0].Index); err != nil {
 		return err
 	}
-	if err := s.disk.within(func() error { return s.inner.StoreLogs(logs) }); err != nil {
+	if err := s.disk.within(func() error { return s.inner.StoreLogs(logs) }); err != nil && !fault.Broken(fault.ContinueAfterFsyncError) {
 		return s.fail(fmt.Sprintf("store %d entries from %d", len(logs), logs[0].Index), err)
 	}
 	return s.began()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 // peers is raft's transport: its own NetworkTransport with five changes. A replica's raft address is its id, so that no
@@ -37,6 +38,7 @@ type peers struct {
 	fresh    freshness
 	applied  *progress // the FSM's
 	pumped   sync.WaitGroup
+	unheard  unheard
 	raft     atomic.Pointer[raft.Raft] // nil until the replica runs
 }
 
@@ -163,6 +165,10 @@ func (p *peers) SetHeartbeatHandler(handle func(raft.RPC)) {
 func (p *peers) heartbeat(rpc raft.RPC) {
 	req, ok := rpc.Command.(*raft.AppendEntriesRequest)
 	r := p.raft.Load()
+	if fault.Broken(fault.HeartbeatsBesideTerm) {
+		p.beside(rpc)
+		return
+	}
 	if ok && r != nil && p.terms.while(req.Term, func() bool {
 		return r.CurrentTerm() == req.Term && r.State() == raft.Follower
 	}, func() { p.beside(rpc) }) {
@@ -182,6 +188,14 @@ func (p *peers) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddr
 
 // AppendEntries implements raft.Transport.
 func (p *peers) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if fault.Broken(fault.AckBeforeCommit) && !isHeartbeat(req) {
+		p.unheard.send(id, func() error {
+			return p.NetworkTransport.AppendEntries(id, target, req, new(raft.AppendEntriesResponse))
+		})
+		*resp = raft.AppendEntriesResponse{Term: req.Term, LastLog: matched(req), Success: true}
+		p.answered(id, req.Term, answer{match: matched(req), last: p.lastIndex()})
+		return nil
+	}
 	var got raft.AppendEntriesResponse // raft's heartbeats reuse theirs
 	var sent uint64
 	run := func() error {
@@ -201,6 +215,9 @@ func (p *peers) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *
 		return err
 	}
 	*resp = got
+	if fault.Broken(fault.ReadByEarlierAnswers) {
+		sent = p.contacts.stamp()
+	}
 	if got.Success && got.Term == req.Term {
 		p.answered(id, req.Term, answer{sent: sent, match: matched(req), last: p.lastIndex()})
 	}

@@ -120,6 +120,34 @@ func TestReadersShareRounds(t *testing.T) {
 	})
 }
 
+// What confirmed an earlier read, and whatever time has passed since by any clock, confirms no later one.
+func TestClockServesNoRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, transport.NewMemory(), 3)
+		paused := c.nodes[0]
+		paused.tune = func(cfg *Config) { // it keeps its lease, and its wall clock stands still
+			cfg.Timeouts.Heartbeat, cfg.Timeouts.Election, cfg.Timeouts.Lease = 20*time.Second, 20*time.Second, 20*time.Second
+			cfg.Timeouts.RPC = 20 * time.Second
+			begun := time.Now()
+			cfg.Now = func() time.Time { return begun }
+		}
+		c.start()
+		defer c.stop()
+		c.handTo(paused)
+		paused.must("old")
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if _, _, err := paused.group.ReadIndex(ctx); err != nil {
+			t.Fatal(err)
+		}
+		defer c.wire.hold(paused.owner)()
+		w := c.leader(paused).must("acknowledged")
+		if index, _, err := paused.group.ReadIndex(ctx); err == nil {
+			t.Errorf("a read at %d, and entry %d was acknowledged elsewhere before", index, w.Index)
+		}
+	})
+}
+
 // Without a quorum a read ends with its context, or when the leader steps down.
 func TestReadWithoutAQuorum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

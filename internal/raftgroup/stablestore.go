@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 // raft's keys, and ours: the vote is one value, so that term and candidate are one write.
@@ -129,6 +130,15 @@ func (s *stableStore) setVote(candidate []byte) error {
 	return nil
 }
 
+// setHalfAVote is what raft does by itself: the new term is there before its candidate is, with the one of an earlier vote.
+func (s *stableStore) setHalfAVote(term uint64) error {
+	_, candidate, err := s.vote()
+	if err != nil && err.Error() != notFound {
+		return err
+	}
+	return s.set(keyVote, append(binary.BigEndian.AppendUint64(nil, term), candidate...))
+}
+
 // Get implements raft.StableStore.
 func (s *stableStore) Get(key []byte) ([]byte, error) {
 	if err := s.latch.err(); err != nil {
@@ -179,6 +189,9 @@ func (s *stableStore) setUint64(key string, val uint64) error {
 		s.mu.Lock()
 		s.held = &val
 		s.mu.Unlock()
+		if fault.Broken(fault.VoteInTwoWrites) {
+			return s.setHalfAVote(val)
+		}
 		return nil
 	case keyCurrentTerm:
 		return s.setTerm(val)

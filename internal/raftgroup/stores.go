@@ -14,6 +14,7 @@ import (
 	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
 	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"go.etcd.io/bbolt"
@@ -52,6 +53,7 @@ type storeConfig struct {
 type under struct {
 	deadline, stalled time.Duration // in place of writeDeadline and stalledAfter
 
+	files     func(types.VFS) types.VFS // of raft-wal
 	log       func(raft.LogStore) raft.LogStore
 	stable    func(raft.StableStore) raft.StableStore
 	snapshots func(raft.SnapshotStore) raft.SnapshotStore
@@ -108,26 +110,37 @@ func openStores(dir string, c storeConfig) (_ *stores, err error) {
 	return s, err
 }
 
-// openBolt opens a bbolt file. Its freelist is found again at the next start instead of being written with every
-// transaction.
-func openBolt(path string) (*raftboltdb.BoltStore, error) {
-	if err := checkBolt(path); err != nil {
+// stableBolt and logBolt say how bbolt files are opened. Their freelist is found again at the next start instead of being
+// written with every transaction.
+func stableBolt(path string) raftboltdb.Options {
+	return raftboltdb.Options{Path: path, NoSync: fault.Broken(fault.SkipFsyncVote), BoltOptions: &bbolt.Options{
+		Timeout: lockWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
+	}}
+}
+
+func logBolt(path string) raftboltdb.Options {
+	o := stableBolt(path)
+	o.NoSync = fault.Broken(fault.SkipFsyncLog)
+	return o
+}
+
+// openBolt opens a bbolt file, if it is whole.
+func openBolt(o raftboltdb.Options) (*raftboltdb.BoltStore, error) {
+	if err := checkBolt(o.Path); err != nil {
 		return nil, err
 	}
-	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
-		Timeout: lockWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
-	}})
+	bolt, err := raftboltdb.New(o)
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("open %s: it is in use by another process", path)
+		return nil, fmt.Errorf("open %s: it is in use by another process", o.Path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, fmt.Errorf("open %s: %w", o.Path, err)
 	}
 	return bolt, nil
 }
 
 func openStable(path string, c storeConfig) (*stableStore, error) {
-	bolt, err := openBolt(path)
+	bolt, err := openBolt(stableBolt(path))
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +167,7 @@ func openLog(dir string, c storeConfig) (*logStore, error) {
 	var err error
 	if c.kind == BoltDB {
 		path = filepath.Join(dir, boltFile)
-		log, err = openBolt(path)
+		log, err = openBolt(logBolt(path))
 	} else {
 		log, err = openWAL(path, c)
 	}
@@ -176,7 +189,7 @@ func openLog(dir string, c storeConfig) (*logStore, error) {
 
 func openWAL(dir string, c storeConfig) (raft.LogStore, error) {
 	meta := &walMeta{}
-	files := &tailFiler{SegmentFiler: segment.NewFiler(dir, walfs.New()), meta: meta, dir: dir, group: c.group, log: c.log}
+	files := &tailFiler{SegmentFiler: segment.NewFiler(dir, logFiles(c.under)), meta: meta, dir: dir, group: c.group, log: c.log}
 	log, err := wal.Open(dir, wal.WithSegmentSize(c.segmentBytes), wal.WithMetaStore(meta), wal.WithSegmentFiler(files),
 		wal.WithLogger(rotationLog{c.log, func(what string, err error) error {
 			return c.latch.fail(fmt.Errorf("log of %s in %s: %s: %w", c.group, dir, what, err))
@@ -185,6 +198,18 @@ func openWAL(dir string, c storeConfig) (raft.LogStore, error) {
 		return nil, errors.Join(err, meta.Close())
 	}
 	return log, nil
+}
+
+// logFiles are the files of raft-wal.
+func logFiles(u under) types.VFS {
+	var files types.VFS = walfs.New()
+	if u.files != nil {
+		files = u.files(files)
+	}
+	if fault.Broken(fault.SkipFsyncLog) {
+		files = unsyncedFiles{files}
+	}
+	return files
 }
 
 func openSnapshots(dir string, log *logStore, c storeConfig) (*snapshotStore, error) {

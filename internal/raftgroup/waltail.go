@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 // tailFiler makes and opens raft-wal's files. raft-wal takes whatever it cannot read in the last file for a write that a crash
@@ -133,7 +134,7 @@ func (l *logFile) tail() (t logTail, err error) {
 		if b.err != nil && !isDamage(b.err) {
 			return t, fmt.Errorf("offset %d: %w", b.end, b.err)
 		}
-		if b.err != nil || !b.sum {
+		if b.err != nil || !b.sum && !fault.Broken(fault.ChecksumOff) {
 			return t, l.torn(b, t.written)
 		}
 		if t.end == 0 {

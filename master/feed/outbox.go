@@ -298,7 +298,8 @@ func (o *Outbox) trim(b bounds, through uint64) error {
 	oldest := newest.time - o.opts.KeepAge.Microseconds()
 	held, steps := b, 0
 	err = held.scan(o.db, held.first, through, func(e entry) bool {
-		if steps == trimStep || e.time >= oldest && int64(b.bytes) <= o.opts.KeepBytes {
+		keep := e.time >= oldest && int64(b.bytes) <= o.opts.KeepBytes && !fault.Broken(fault.OutboxTrimmedBeforeAck)
+		if steps == trimStep || keep {
 			return false
 		}
 		steps++

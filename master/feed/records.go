@@ -8,6 +8,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -26,9 +27,10 @@ const maxKnown = 1 << 16
 type writer struct {
 	known    map[string]struct{} // concepts of entities and time buckets that this session has stored
 	requests []any
+	sent     uint64 // an earlier session has sent the events up to here, and perhaps heard nothing of it
 }
 
-func newWriter() *writer { return &writer{known: map[string]struct{}{}} }
+func newWriter(sent uint64) *writer { return &writer{known: map[string]struct{}{}, sent: sent} }
 
 // add appends the requests of one event.
 func (w *writer) add(r fsm.Record) (*event.Envelope, error) {
@@ -46,6 +48,9 @@ func (w *writer) add(r fsm.Record) (*event.Envelope, error) {
 		return nil, fmt.Errorf("event %d: %w", e.Seq, err)
 	}
 	id := event.ConceptID(e.Seq)
+	if fault.Broken(fault.ReshipWithoutIdempotency) && e.Seq <= w.sent {
+		id += "-again"
+	}
 	w.concept(id, string(content), attributes)
 	for _, entity := range entities {
 		w.once(entity, "entity")

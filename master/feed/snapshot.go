@@ -42,7 +42,9 @@ func (s *Snapshot) Close() error { return s.snap.Close() }
 // Stream writes the events above a seq (the cursor below which every sink has all), and returns only after everything
 // in the snapshot is durable in the outbox's own store: then, and only then, may raft truncate its log.
 func (s *Snapshot) Stream(w io.Writer, above uint64) error {
-	if err := s.outbox.Flush(); err != nil {
+	if fault.Broken(fault.OutboxNotFlushed) {
+		// its memtables are all that holds these events
+	} else if err := s.outbox.Flush(); err != nil {
 		return err
 	}
 	held, err := readBounds(s.snap)

@@ -28,6 +28,7 @@ type worker struct {
 	ctx           context.Context // of the worker's life, ended by stop
 	stop          context.CancelCauseFunc
 	ackedAt       time.Time // when the last feed_acked was accepted; zero: not in this term
+	sent          uint64    // the newest event that any session has sent
 	rewoundAt     time.Time // when a feed_rewound was last proposed; zero: not in this term
 }
 
@@ -87,7 +88,7 @@ func (w *worker) session() (progress bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s := &stream{worker: w, conn: conn, sinkID: cursor.SinkID, acked: cursor.Through, through: cursor.Through, chain: cursor.Chain, writer: newWriter()}
+	s := &stream{worker: w, conn: conn, sinkID: cursor.SinkID, acked: cursor.Through, through: cursor.Through, chain: cursor.Chain, writer: newWriter(w.sent)}
 	w.report(w, func(st *SinkStatus) { st.State, st.Error, st.Through = SinkShipping, "", cursor.Through })
 	err = s.run()
 	return s.through > cursor.Through, err
@@ -183,6 +184,7 @@ func (s *stream) flush(records []fsm.Record) error {
 	if err := fault.Err(fault.ShipStore); err != nil {
 		return err
 	}
+	s.sent = max(s.sent, newest.Seq)
 	if err := s.conn.store(s.writer.take()); err != nil {
 		return err
 	}

@@ -17,6 +17,9 @@ import (
 // committed whatever happens to this coordinator, so it is dropped only when Apply has said that it never will be.
 func (c *Coordinator) commit(ctx context.Context, a *attempt) ending {
 	c.cfg.Point(fault.TxnDecideBefore)
+	if fault.Broken(fault.DecisionNotLogged) {
+		return c.committed(ctx, a, c.cfg.View().Seq())
+	}
 	begin := time.Now()
 	answer, sent, err := c.propose(ctx, a.work, event.TxnCommitted{
 		TxnID: a.id, Attempt: a.nonce, Begin: a.begin, Issued: a.issued, Shards: a.shards, OpCount: uint32(len(a.ops)), Coordinator: c.cfg.Self,

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 // The layout of an engine's directory. Which store is the state is said by one file that is replaced by a rename, so a
@@ -290,6 +291,9 @@ func removeOthers(fs vfs.FS, dir, name string) error {
 }
 
 func syncDir(fs vfs.FS, dir string) error {
+	if fault.Broken(fault.SkipFsyncDir) {
+		return nil
+	}
 	d, err := fs.OpenDir(dir)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -188,7 +189,9 @@ func (a *applier) grant(p *transport.Prepare, also *Prepared, part *part) (Answe
 	prepared := record.prepared(p.TxnID)
 	a.prepared[p.TxnID] = prepared
 	a.doubt.add(prepared)
-	a.e.locks.Grant(prepared.held())
+	if !fault.Broken(fault.NoLockBetweenPrepareAndCommit) {
+		a.e.locks.Grant(prepared.held())
+	}
 	return a.vote(part.yes()), nil
 }
 

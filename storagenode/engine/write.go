@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -23,7 +24,7 @@ func (a *applier) write(c *Command, body []byte) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	if found {
+	if found && !fault.Broken(fault.DoubleWrite) {
 		return a.repeat(c, first, hash)
 	}
 	if refusal := a.admit(c); refusal != nil {

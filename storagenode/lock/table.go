@@ -19,6 +19,7 @@ import (
 	"sync"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 // Mode is how a row is held.
@@ -31,7 +32,15 @@ const (
 )
 
 // conflicts tells whether two transactions cannot hold one row in these modes.
-func (m Mode) conflicts(other Mode) bool { return m == Exclusive || other == Exclusive }
+func (m Mode) conflicts(other Mode) bool {
+	switch {
+	case fault.Broken(fault.SharedLocksOff):
+		return m == Exclusive && other == Exclusive
+	case fault.Broken(fault.ExclusiveLocksShared):
+		return m != other
+	}
+	return m == Exclusive || other == Exclusive
+}
 
 // Row is an id and how it is held or wanted.
 type Row struct {

@@ -1,0 +1,225 @@
+package fault
+
+// Mutation names a way in which a grid is broken on purpose. A suite that does not notice one proves nothing about what it guards.
+type Mutation uint8
+
+// The mutations; what each breaks stands in the table below.
+const (
+	_ Mutation = iota
+	SkipFsyncLog
+	SkipFsyncVote
+	SkipFsyncDir
+	ShardNotFlushed
+	OutboxNotFlushed
+	ContinueAfterFsyncError
+	LatchOff
+	StoreLatchOff
+	WriteDeadlineOff
+	ChecksumOff
+
+	AckBeforeCommit
+	VoteInTwoWrites
+	HeartbeatsBesideTerm
+	InFlightUncapped
+	SnapshotUnjoined
+	Pipelined
+	DeletedEntriesFound
+
+	ReadOnState
+	ReadByEarlierAnswers
+	WallClockLease
+	FollowerServesLinearizable
+
+	DoubleApply
+	DoubleWrite
+	RequestTableNotInSnapshot
+	ImpureApply
+
+	NoLockBetweenPrepareAndCommit
+	SharedLocksOff
+	ExclusiveLocksShared
+	WaitDieOff
+	DecisionNotLogged
+	ParticipantAbortsPrepared
+	InDoubtNeverResolved
+	OneShardCommitsLate
+
+	OutboxNotInSnapshot
+	OutboxTrimmedBeforeAck
+	ReshipWithoutIdempotency
+	WatchResumesOffByOne
+	EpochNotChecked
+
+	mutationEnd
+)
+
+// MutationSpec is what the table says about a mutation.
+type MutationSpec struct {
+	Mutation  Mutation
+	Name      string
+	Where     string   // the package that it breaks
+	What      string   // what is broken
+	Anomalies []string // any one of these shows it: classes of the checkers, or rules of the suite (docs/faults.md)
+	Workloads []string // that can see it
+	Faults    []string // kinds that bring it to light, any one; none: it shows without
+	Rigs      string   // in which: "S", "P" or "SP"; empty: in none, only its test sees it, and What says why
+	Test      string   // the test that goes red: package and name
+}
+
+// Mutations lists all mutations. The result is shared and must not be changed.
+func Mutations() []MutationSpec { return mutations }
+
+var mutations = []MutationSpec{
+	{SkipFsyncLog, "skip-fsync-log", "internal/raftgroup",
+		"entries of the log are acknowledged and not synced",
+		[]string{"not-linearizable", "bank-total", "lost-write"}, []string{"W1", "W3", "W4", "W6"}, []string{"power.all", "power.minority", "power.torn"}, "SP",
+		"internal/raftgroup TestAcknowledgedEntriesAreSynced"},
+	{SkipFsyncVote, "skip-fsync-vote", "internal/raftgroup",
+		"term and vote are given and not synced",
+		[]string{"two-leaders", "not-linearizable", "lost-write"}, []string{"W1", "W3", "W4"}, []string{"power.all", "power.one", "power.minority"}, "SP",
+		"internal/raftgroup TestVotesAreSynced"},
+	{SkipFsyncDir, "skip-fsync-dir", "internal/datadir",
+		"directories are not synced, so that a file that is durable has no name (in storagenode/engine too)",
+		[]string{"replica-refused", "lost-write"}, []string{"W1", "W3", "W6"}, []string{"power.all", "power.minority"}, "SP",
+		"storagenode/engine TestCrashInRestore"},
+	{ShardNotFlushed, "shard-not-flushed", "storagenode/engine",
+		"a shard's log is cut off behind a state that is not on disk",
+		[]string{"replica-refused", "lost-write", "bank-total"}, []string{"W3", "W4", "W5"}, []string{"kill.all", "power.all", "raft.snapshot"}, "SP",
+		"storagenode/engine TestSnapshotMakesTheStateDurable"},
+	{OutboxNotFlushed, "outbox-not-flushed", "master/feed",
+		"the masters' log is cut off behind events that are not on disk",
+		[]string{"replica-refused", "feed-gap"}, []string{"W6", "W7"}, []string{"kill.masters", "power.all", "raft.snapshot"}, "SP",
+		"master/feed TestCrashLosesNothingBehindASnapshot"},
+	{ContinueAfterFsyncError, "continue-after-fsync-error", "internal/raftgroup",
+		"a write of the log that failed is taken for done",
+		[]string{"not-linearizable", "lost-write", "no-exit", "panic"}, []string{"W1", "W3", "W4"}, []string{"disk.error", "disk.full", "disk.readonly"}, "P",
+		"internal/raftgroup TestFailedLogStoreLeaves"},
+	{LatchOff, "latch-off", "internal/raftgroup",
+		"a replica whose log, vote or snapshot failed goes on",
+		[]string{"no-exit"}, []string{"W1", "W3"}, []string{"disk.error", "disk.full", "disk.readonly"}, "P",
+		"internal/raftgroup TestLogStoreLatches"},
+	{StoreLatchOff, "store-latch-off", "internal/latchfs",
+		"an outbox or a shard's store that failed is tried again for ever",
+		[]string{"no-exit", "not-settled"}, []string{"W3", "W6"}, []string{"disk.error", "disk.full", "disk.readonly"}, "P",
+		"internal/latchfs TestFirstFailureEndsTheStore"},
+	{WriteDeadlineOff, "write-deadline-off", "internal/raftgroup",
+		"a disk that does not answer is waited for (in internal/latchfs too)",
+		[]string{"no-exit", "unavailable"}, []string{"W1", "W3"}, []string{"disk.frozen"}, "P",
+		"internal/raftgroup TestHungLogStoreLeaves"},
+	{ChecksumOff, "checksum-off", "internal/raftgroup",
+		"checksums of entries and of snapshots' chunks are not compared",
+		[]string{"states-differ", "garbage-read", "panic"}, []string{"W1", "W3", "W5"}, []string{"corrupt.flip"}, "P",
+		"internal/raftgroup TestInadmissibleEntries"},
+	{AckBeforeCommit, "ack-before-commit", "internal/raftgroup",
+		"a leader counts every follower as having what was only sent to it",
+		[]string{"not-linearizable", "lost-write", "bank-total"}, []string{"W1", "W3", "W4"}, []string{"partition.leader", "partition.leader-all", "partition.leader-out", "partition.shard-leader", "kill.leader", "kill.shard-leader"}, "SP",
+		"internal/raftgroup TestDeposedLeaderWithATailCatchesUp"},
+	{VoteInTwoWrites, "vote-in-two-writes", "internal/raftgroup",
+		"the term of a vote is on disk before its candidate",
+		[]string{"two-leaders"}, []string{"W1"}, []string{"point"}, "P",
+		"internal/raftgroup TestVoteIsOneWrite"},
+	{HeartbeatsBesideTerm, "heartbeats-beside-term", "internal/raftgroup",
+		"heartbeats of any term change the term beside raft's main loop",
+		[]string{"two-leaders", "states-differ", "not-linearizable"}, []string{"W1", "W3"}, []string{"net.delay", "partition.leader-in", "pause.leader"}, "P",
+		"internal/raftgroup TestDelayedHeartbeatOfAHigherTerm"},
+	{InFlightUncapped, "in-flight-uncapped", "internal/raftgroup",
+		"a leader may have more entries uncommitted than TrailingLogs keeps",
+		[]string{"not-settled"}, []string{"W3", "W4"}, []string{"partition.leader-out", "raft.snapshot"}, "SP",
+		"internal/raftgroup TestLeavingAndBackPressure"},
+	{SnapshotUnjoined, "snapshot-unjoined", "internal/raftgroup",
+		"entries behind a snapshot are compared with the log alone, so the snapshot is sent for ever",
+		[]string{"not-settled"}, []string{"W3", "W4"}, []string{"partition.leader-out", "raft.snapshot"}, "SP",
+		"internal/raftgroup TestFollowerComparesWithItsSnapshot"},
+	{Pipelined, "requests-pipelined", "internal/raftgroup",
+		"128 requests with entries are on their way to a follower at once",
+		[]string{"not-settled"}, []string{"W1", "W3"}, []string{"net.loss", "net.delay"}, "SP",
+		"internal/raftgroup TestOneRequestIsInFlight"},
+	{DeletedEntriesFound, "deleted-entries-found", "internal/raftgroup",
+		"entries that were deleted are read from files that are still there",
+		[]string{"states-differ"}, []string{"W1", "W3"}, []string{"raft.snapshot", "partition.leader-out"}, "SP",
+		"internal/raftgroup TestLogStoreRefusesAndForgets"},
+	{ReadOnState, "read-on-state", "internal/raftgroup",
+		"who believes to lead serves reads without asking",
+		[]string{"not-linearizable"}, []string{"W1", "W4", "W9"}, []string{"partition.leader", "partition.leader-out", "pause.leader", "pause.shard-leader", "partition.shard-leader"}, "SP",
+		"internal/raftgroup TestReadWithoutAQuorum"},
+	{ReadByEarlierAnswers, "read-by-earlier-answers", "internal/raftgroup",
+		"answers to requests that were sent before a read began confirm it",
+		[]string{"not-linearizable"}, []string{"W1"}, []string{"pause.leader", "pause.shard-leader"}, "SP",
+		"internal/raftgroup TestPausedLeaderServesNoRead"},
+	{WallClockLease, "wall-clock-lease", "internal/raftgroup",
+		"a leader serves reads without asking, by its wall clock for as long as no other can be elected",
+		[]string{"not-linearizable"}, []string{"W1"}, []string{"clock.bump", "clock.strobe", "clock.drift"}, "P",
+		"internal/raftgroup TestClockServesNoRead"},
+	{FollowerServesLinearizable, "follower-serves-linearizable", "master",
+		"every master serves linearizable reads from what it has applied",
+		[]string{"not-linearizable"}, []string{"W1"}, []string{"partition.leader", "partition.ring", "net.delay", "pause.random"}, "SP",
+		"master TestCutOffFollower"},
+	{DoubleApply, "double-apply", "fsm",
+		"the masters do a command that is sent again a second time",
+		[]string{"not-linearizable", "registry"}, []string{"W1", "W2"}, []string{"net.loss", "kill.leader", "partition.leader-out"}, "SP",
+		"fsm TestData"},
+	{DoubleWrite, "double-write", "storagenode/engine",
+		"a shard does a write that is sent again a second time",
+		[]string{"bank-total", "not-linearizable", "duplicate-element"}, []string{"W3", "W4"}, []string{"net.loss", "kill.shard-leader", "partition.shard-leader"}, "SP",
+		"storagenode/engine TestRetriedWrite"},
+	{RequestTableNotInSnapshot, "request-table-not-in-snapshot", "fsm",
+		"a state that was restored does not know what was done",
+		[]string{"states-differ", "not-linearizable", "registry"}, []string{"W1", "W2"}, []string{"kill.masters", "kill.rolling", "raft.snapshot"}, "SP",
+		"fsm TestData"},
+	{ImpureApply, "impure-apply", "master",
+		"Apply reads the clock of each master",
+		[]string{"states-differ"}, []string{"W1", "W6"}, []string{"net.delay"}, "SP",
+		"master TestAnyMasterAnswers"},
+	{NoLockBetweenPrepareAndCommit, "no-lock-between-prepare-and-commit", "storagenode/engine",
+		"a prepared attempt holds no locks",
+		[]string{"bank-total", "bank-negative", "lost-update", "G0", "G-single", "G2-item"}, []string{"W3", "W4"}, []string{"net.delay", "kill.leader"}, "SP",
+		"storagenode/engine TestLocksRefuseWritesAndPrepares"},
+	{SharedLocksOff, "shared-locks-off", "storagenode/lock",
+		"what a transaction has read may be written before it commits",
+		[]string{"G2-item", "G-single", "lost-update"}, []string{"W4", "W9"}, []string{"net.delay"}, "SP",
+		"storagenode/lock TestSharedRows"},
+	{ExclusiveLocksShared, "exclusive-locks-shared", "storagenode/lock",
+		"two transactions may write one row",
+		[]string{"G0", "lost-update", "bank-total", "incompatible-order"}, []string{"W3", "W4"}, []string{"net.delay"}, "SP",
+		"storagenode/lock TestReplace"},
+	{WaitDieOff, "wait-die-off", "storagenode",
+		"the younger of two transactions waits; since a wait for a row ends after 50 ms, this costs time and nothing else",
+		[]string{"none"}, nil, nil, "",
+		"storagenode TestWaitDie"},
+	{DecisionNotLogged, "decision-not-logged", "master/txn",
+		"a coordinator commits without asking the masters' log",
+		[]string{"feed-gap", "G1a", "bank-total", "lost-write"}, []string{"W3", "W4", "W6"}, []string{"kill.leader", "kill.random", "partition.coordinator"}, "SP",
+		"master/txn TestCoordinatorCrashesAnywhere"},
+	{ParticipantAbortsPrepared, "participant-aborts-prepared", "storagenode",
+		"a shard aborts what it has held prepared for 2 s, whatever was decided",
+		[]string{"bank-total", "G1a", "split-decision"}, []string{"W3", "W4", "W5"}, []string{"kill.leader", "partition.coordinator", "kill.random", "pause.leader"}, "SP",
+		"storagenode TestInDoubtIsResolvedByInquiry"},
+	{InDoubtNeverResolved, "in-doubt-never-resolved", "storagenode",
+		"a shard never asks how an attempt ended",
+		[]string{"not-settled"}, []string{"W3", "W4", "W5"}, []string{"kill.leader", "kill.random", "point"}, "SP",
+		"storagenode TestInDoubtIsResolvedByInquiry"},
+	{OneShardCommitsLate, "one-shard-commits-late", "storagenode",
+		"reads do not wait for what is prepared, so they see one shard's half of a transaction before the other's",
+		[]string{"not-linearizable", "G-single", "G1b"}, []string{"W4", "W5", "W9"}, []string{"net.delay", "partition.coordinator", "kill.leader"}, "SP",
+		"storagenode TestReadsWaitForPreparedRows"},
+	{OutboxNotInSnapshot, "outbox-not-in-snapshot", "master",
+		"a master that is sent a state does not get the events that were not shipped",
+		[]string{"feed-gap", "not-settled"}, []string{"W6", "W7"}, []string{"sink.down", "partition.shipper", "raft.snapshot", "raft.member"}, "SP",
+		"master TestSnapshotBringsAMasterBack"},
+	{OutboxTrimmedBeforeAck, "outbox-trimmed-before-ack", "master/feed",
+		"events are removed from the outbox before every sink has them",
+		[]string{"feed-gap", "not-settled"}, []string{"W6", "W7"}, []string{"sink.down", "partition.shipper", "sink.slow"}, "SP",
+		"master/feed TestTrimKeepsTheNewest"},
+	{ReshipWithoutIdempotency, "reship-without-idempotency", "master/feed",
+		"an event that is sent to a sink again is there twice",
+		[]string{"feed-repeat"}, []string{"W6"}, []string{"sink.down", "partition.shipper", "net.loss"}, "SP",
+		"master/feed TestSinkFaults"},
+	{WatchResumesOffByOne, "watch-resumes-off-by-one", "master",
+		"a watch begins one event behind where it was told to",
+		[]string{"watch-gap"}, []string{"W7"}, []string{"partition.leader", "kill.leader", "kill.random"}, "SP",
+		"master TestWatchBeginsWhereItIsTold"},
+	{EpochNotChecked, "epoch-not-checked", "storagenode",
+		"a node takes an older shard map for a newer one (and a master sends one)",
+		[]string{"epoch-back"}, []string{"W1", "W8"}, []string{"raft.replace", "partition.leader"}, "SP",
+		"storagenode TestMapCacheTakesOnlyWhatIsNewer"},
+}

@@ -1,0 +1,35 @@
+package fault_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
+)
+
+// TestMutationsAreWhole: a line of the table says what breaks, where it shows and in which rigs, in words that exist.
+func TestMutationsAreWhole(t *testing.T) {
+	name, test, seen := regexp.MustCompile(`^[a-z]+(-[a-z]+)+$`), regexp.MustCompile(`^[a-z/]+ Test[A-Z]\w+$`), map[string]bool{}
+	for i, m := range fault.Mutations() {
+		if int(m.Mutation) != i+1 || !name.MatchString(m.Name) || seen[m.Name] || m.What == "" || !test.MatchString(m.Test) || len(m.Anomalies) == 0 {
+			t.Errorf("%+v: out of order, twice, or without what it breaks and what shows it", m)
+		}
+		seen[m.Name] = true
+		if visible := m.Rigs != ""; visible != (len(m.Workloads) > 0) || strings.Trim(m.Rigs, "SP") != "" {
+			t.Errorf("%s: rigs %q, workloads %q", m.Name, m.Rigs, m.Workloads)
+		}
+		simulated := len(m.Faults) == 0
+		for _, kind := range m.Faults {
+			spec, err := rig.Lookup(rig.Kind(kind))
+			if err != nil {
+				t.Errorf("%s: %v", m.Name, err)
+			}
+			simulated = simulated || spec.Sim
+		}
+		if strings.Contains(m.Rigs, "S") && !simulated {
+			t.Errorf("%s is for rig S, which has none of %q", m.Name, m.Faults)
+		}
+	}
+}
