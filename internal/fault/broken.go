@@ -13,8 +13,8 @@ import (
 // mutants is what is broken in this process. Like what is armed, it is nobody's to hand around.
 var mutants struct {
 	load sync.Once
-	live [mutationEnd]atomic.Int32 // how often it was asked for; not 0: it is live
-	said [mutationEnd]atomic.Bool
+	live [1 << 8]atomic.Int32 // how often it was asked for; not 0: it is live
+	said [1 << 8]atomic.Bool
 }
 
 // Broken tells whether a mutation is live: its place in the product then does the wrong thing. What GRID_MUTATION does not name

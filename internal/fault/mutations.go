@@ -49,8 +49,6 @@ const (
 	ReshipWithoutIdempotency
 	WatchResumesOffByOne
 	EpochNotChecked
-
-	mutationEnd
 )
 
 // MutationSpec is what the table says about a mutation.

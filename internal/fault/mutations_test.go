@@ -1,6 +1,8 @@
 package fault_test
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -30,6 +32,19 @@ func TestMutationsAreWhole(t *testing.T) {
 		}
 		if strings.Contains(m.Rigs, "S") && !simulated {
 			t.Errorf("%s is for rig S, which has none of %q", m.Name, m.Faults)
+		}
+	}
+}
+
+// TestMutationsAreDocumented: the page for users has all of them, in both of its tables.
+func TestMutationsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "faults.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range fault.Mutations() {
+		if n := strings.Count(string(page), "\n| `"+m.Name+"` |"); n != 2 {
+			t.Errorf("docs/faults.md has %d rows for %s, want one in each table", n, m.Name)
 		}
 	}
 }
