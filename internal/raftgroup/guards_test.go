@@ -142,6 +142,7 @@ func TestHungLogStoreLeaves(t *testing.T) {
 		select {
 		case why = <-l.fatal:
 		case <-time.After(time.Minute): // virtual
+			close(d.hang)
 			t.Fatal("it does not leave")
 		}
 		if took := time.Since(begun); took < writeDeadline || took > writeDeadline+100*time.Millisecond {
