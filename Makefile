@@ -10,7 +10,7 @@ MATRIX ?= 10000
 VET  ?=
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./storagenode/vector/... ./master/txn/... ./client/...
 
-.PHONY: all build run test race check fuzz e2e e2e-large sim recall clean
+.PHONY: all build run test race check fuzz e2e e2e-large sim recall fault-kinds clean
 
 all: build
 
@@ -55,6 +55,9 @@ sim: ## LOSSES leaders taken away under load, HOURS with little, NODES faults of
 
 recall: ## vector search at full size, the index alone and as nodes use it: recall after build, change and restart, with filters; time and memory
 	GRID_RECALL=100000 go test -count=1 -p 1 -timeout 30m -v -run 'TestRecall$$' ./storagenode/vector ./storagenode/nearest
+
+fault-kinds: ## every kind of fault once, on machines of their own (namespaces, loop devices, nft: root), each with its proof; KINDS=disk.full,… some; 4 minutes
+	GRID_FAULT_RIG=1 GRID_FAULT_KINDS=$(KINDS) go test -count=1 -timeout 20m -v -run 'TestAllKinds$$' ./cmd/gridfault/processes
 
 clean:
 	rm -rf $(BIN) $(DATA)

@@ -71,16 +71,21 @@ func (d *desk) awaitWhole(ctx context.Context) error {
 				return fmt.Errorf("%s has ended: %s", m.id, lastLine(m.log))
 			}
 		}
-		s, err := ask[transport.ClusterStatus](ctx, d, &transport.GetClusterStatus{})
-		if err != nil {
-			return err
-		}
-		if err := d.whole(s); err != nil {
-			return err
-		}
-		_, err = ask[transport.StatsOk](ctx, d, &transport.GetStats{}) // which takes the leader of each shard
-		return err
+		return d.recovered(ctx)
 	})
+}
+
+// recovered tells what the grid lacks to be whole.
+func (d *desk) recovered(ctx context.Context) error {
+	s, err := ask[transport.ClusterStatus](ctx, d, &transport.GetClusterStatus{})
+	if err != nil {
+		return err
+	}
+	if err := d.whole(s); err != nil {
+		return err
+	}
+	_, err = ask[transport.StatsOk](ctx, d, &transport.GetStats{}) // which takes the leader of each shard
+	return err
 }
 
 // whole judges what the masters say.
@@ -102,8 +107,13 @@ func (d *desk) whole(s *transport.ClusterStatus) error {
 	return nil
 }
 
+// findLimit bounds the search for a leader, which may have to be elected first.
+const findLimit = 10 * time.Second
+
 // leader is the machine of the leading master, and its term.
 func (d *desk) leader(ctx context.Context) (*machine, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, findLimit)
+	defer cancel()
 	var lead *machine
 	var term uint64
 	err := until(ctx, "find the leading master", func(ctx context.Context) error {
@@ -133,6 +143,8 @@ func (d *desk) shards(ctx context.Context) (*shardmap.Map, error) {
 
 // shardLeader is the node that leads a shard, and the machines of all its voters, the leader's first.
 func (d *desk) shardLeader(ctx context.Context, number uint64) (shard *shardmap.Shard, lead victim, voters []*machine, err error) {
+	ctx, cancel := context.WithTimeout(ctx, findLimit)
+	defer cancel()
 	err = until(ctx, "find a shard's leader", func(ctx context.Context) error {
 		m, err := d.shards(ctx)
 		if err != nil {

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -53,12 +53,14 @@ func down(dir string) bool {
 }
 
 func (t *trial) powerOn(ctx context.Context, machines []*machine) error {
-	var faults []error
-	for _, m := range machines {
+	faults := make([]error, len(machines))
+	var mounting sync.WaitGroup
+	for i, m := range machines {
 		if m.image != nil {
-			faults = append(faults, m.remount(ctx))
+			mounting.Go(func() { faults[i] = m.remount(ctx) })
 		}
 	}
+	mounting.Wait()
 	return errors.Join(faults...)
 }
 
@@ -75,11 +77,8 @@ func (m *machine) remount(ctx context.Context) error {
 	return m.image.mount()
 }
 
-// powered are the machines that power loss is about: masters, and those with nodes.
-func (t *trial) powered() []*machine { return append(t.g.of(roleMaster), t.g.of(roleAgent)...) }
-
 func powerOne(ctx context.Context, t *trial) error {
-	return t.powerOff(ctx, shutdownNoLogFlush, pick(t, t.powered()))
+	return t.powerOff(ctx, shutdownNoLogFlush, pick(t, t.g.machines))
 }
 
 // powerMinority meets a minority of the masters and one machine with nodes, that is at most one voter of each shard; with one voter it
@@ -110,29 +109,47 @@ func fillDisk(ctx context.Context, t *trial) error {
 	defer p.close()
 	balloon := filepath.Join(m.dir, "balloon")
 	t.onHeal(func(context.Context) error { return os.Remove(balloon) })
-	if err := fill(balloon); err != nil {
-		return err
+	limited, cancel := context.WithTimeout(ctx, noticeLimit)
+	defer cancel()
+	err = until(limited, "notices nothing", func(ctx context.Context) error {
+		if err := fill(balloon); err != nil { // again and again: what is deleted makes room
+			return err
+		}
+		t.askSnapshot(ctx, m)
+		return p.hasEnded()
+	})
+	if err == nil {
+		t.count.Add(1)
 	}
-	t.askSnapshot(ctx, m)
-	return t.awaitExit(ctx, p)
+	return ctx.Err() // an end that has not come yet is no error: without it there is no proof
 }
 
-// askSnapshot makes a master write. Whether it can is what the fault is about, so its answer means nothing.
+// askSnapshot makes a master write; nodes have their clients. Whether it can is what the fault is about, so its answer means nothing.
 func (t *trial) askSnapshot(ctx context.Context, m *machine) {
+	if m.role != roleMaster {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	_, err := t.g.desk.pool.Call(ctx, m.grid, &transport.TakeSnapshot{MasterID: m.masterID()})
 	t.g.cfg.Log.Debug("a snapshot on a disk that fails", "master", m.id, "error", err)
 }
 
-// fill makes a file that takes all that is left.
+// fill makes a file grow until it has all that is left.
 func fill(path string) error {
-	f, err := os.Create(path)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if errors.Is(err, unix.ENOSPC) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	var at int64
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	at := info.Size()
 	for piece := int64(64 << 20); piece >= 512; {
 		switch err := unix.Fallocate(int(f.Fd()), 0, at, piece); {
 		case err == nil:
@@ -155,8 +172,22 @@ func (t *trial) diskVictim(ctx context.Context) (*machine, *target, error) {
 	if t.rng.IntN(2) == 0 {
 		v.m = pick(t, t.g.of(roleMaster))
 	}
-	if v.m.image == nil {
-		return nil, nil, fmt.Errorf("%s: %w: %w", v, rig.ErrUnsupported, errNoImage)
+	p, err := v.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	t.meets(v)
+	return v.m, p, nil
+}
+
+// anyDiskVictim is a master, or the node that leads a shard.
+func (t *trial) anyDiskVictim(ctx context.Context) (*machine, *target, error) {
+	if t.rng.IntN(3) > 0 {
+		return t.diskVictim(ctx)
+	}
+	v, err := t.shardLeader(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	p, err := v.open()
 	if err != nil {
@@ -166,10 +197,10 @@ func (t *trial) diskVictim(ctx context.Context) (*machine, *target, error) {
 	return v.m, p, nil
 }
 
-// freezeDisk makes every write to a master's disk wait. The process notices when its write deadline has passed, and leaves; the kernel
+// freezeDisk makes every write to a disk wait. The process notices when its write deadline has passed, and leaves; the kernel
 // keeps it until the disk answers.
 func freezeDisk(ctx context.Context, t *trial) error {
-	m, p, err := t.diskVictim(ctx)
+	m, p, err := t.anyDiskVictim(ctx)
 	if err != nil {
 		return err
 	}
@@ -187,9 +218,9 @@ func freezeDisk(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// abortDisk makes the file system of a master what it makes itself after an error of the device: read-only, for open files too.
+// abortDisk makes a file system what it makes itself after an error of the device: read-only, for open files too.
 func abortDisk(ctx context.Context, t *trial) error {
-	m, p, err := t.diskVictim(ctx)
+	m, p, err := t.anyDiskVictim(ctx)
 	if err != nil {
 		return err
 	}

@@ -54,8 +54,8 @@ type handler func(ctx context.Context, t *trial) error
 var handlers = map[rig.Kind]handler{
 	rig.CutLeader: cutLeader, rig.CutLeaderAll: cutLeaderAll, rig.CutMinority: cutMinority, rig.CutRing: cutRing,
 	rig.CutLeaderOut: cutLeaderOut, rig.CutLeaderIn: cutLeaderIn, rig.CutCoordinator: cutCoordinator,
-	rig.CutShardLeader: cutShardLeader, rig.CutShipper: cutShipper, rig.CutClients: cutClients, rig.NetLoss: loseSome,
-	rig.PowerOne: powerOne, rig.PowerMinority: powerMinority, rig.PowerAll: powerAll,
+	rig.CutShardLeader: cutShardLeader, rig.CutShipper: cutShipper, rig.CutClients: cutClients, rig.NetLoss: loseSome, rig.NetDelay: slowLinks,
+	rig.PowerOne: powerOne, rig.PowerMinority: powerMinority, rig.PowerAll: powerAll, rig.PowerTorn: powerTorn,
 	rig.DiskError: diskError, rig.DiskFull: fillDisk, rig.DiskFrozen: freezeDisk, rig.DiskSlow: diskSlow, rig.DiskReadOnly: abortDisk,
 	rig.PauseLeader: pauseLeader, rig.PauseShard: pauseShard, rig.PauseRandom: pauseRandom,
 	rig.KillLeader: killLeader, rig.KillShard: killShard, rig.KillAgent: killAgent, rig.KillRandom: killRandom,

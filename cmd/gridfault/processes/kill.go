@@ -109,21 +109,25 @@ func killRolling(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// roam kills one machine's processes after the other's until ctx ends.
+// roam kills one machine's processes after the other's until ctx ends, each when the grid is whole again, so that no majority is ever gone.
 func (t *trial) roam(ctx context.Context, m *machine) error {
 	for {
 		err := t.g.start(m)
 		if err == nil {
 			err = t.g.awaitUp(ctx, m)
 		}
+		if err == nil {
+			err = until(ctx, "the grid is not whole", t.g.desk.recovered)
+		}
+		if err == nil {
+			m = pick(t, t.g.machines)
+			err = t.kill(ctx, all(m)...)
+		}
 		if ctx.Err() != nil {
 			return nil // whatever is down, Heal starts
 		}
 		if err != nil {
 			return err
-		}
-		if m = pick(t, t.g.machines); t.kill(ctx, all(m)...) != nil && ctx.Err() != nil {
-			return nil
 		}
 	}
 }

@@ -2,10 +2,10 @@ package processes
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -13,7 +13,6 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
-// TestEveryKindHasAHandler: what has none is a kind that this rig has no means for, and the list of those is short.
 func TestEveryKindHasAHandler(t *testing.T) {
 	without := []rig.Kind{}
 	for _, s := range rig.Kinds() {
@@ -21,8 +20,8 @@ func TestEveryKindHasAHandler(t *testing.T) {
 			without = append(without, s.Kind)
 		}
 	}
-	if want := []rig.Kind{rig.NetDelay, rig.PowerTorn}; !slices.Equal(without, want) {
-		t.Errorf("without a handler: %v, want %v", without, want)
+	if len(without) > 0 {
+		t.Errorf("without a handler: %v", without)
 	}
 }
 
@@ -157,8 +156,9 @@ func TestClockCode(t *testing.T) {
 func TestValidate(t *testing.T) {
 	c := DefaultConfig()
 	c.Programs, c.Masters, c.Agents, c.Shards, c.TrailingLogs = t.TempDir(), 2, 2, 0, 3
+	c.Env = []string{"GRID_MUTATION=x", "a b=c"}
 	err := c.Validate()
-	for _, want := range []string{"gridmaster", "masters: 2", "agents: 2", "shards: 0", "trailing logs: 3"} {
+	for _, want := range []string{"gridmaster", `env: "a b=c"`, "masters: 2", "agents: 2", "shards: 0", "trailing logs: 3"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)
 		}
@@ -169,6 +169,30 @@ func TestQuote(t *testing.T) {
 	for _, s := range []string{"plain", "it's", `a "b" $c \d`, "two\nlines"} {
 		if out, err := exec.Command("sh", "-c", "printf %s "+quote(s)).Output(); err != nil || string(out) != s {
 			t.Errorf("%q became %q, %v", s, out, err)
+		}
+	}
+}
+
+// TestSurvivors: of a torn write something is there and something is missing, in whole sectors of the last block.
+func TestSurvivors(t *testing.T) {
+	f := &trial{rng: rand.New(rand.NewPCG(1, 2))}
+	for range 2000 {
+		end, n := 8*f.roll(4, 4000), f.roll(2*sectorBytes, blockBytes)
+		if end%blockBytes == 0 {
+			continue
+		}
+		there := 0
+		for _, s := range f.survivors(end, n) {
+			there += s.to - s.from
+			if s.from < end || s.to > end+n || s.from/blockBytes != end/blockBytes || (s.to-1)/blockBytes != end/blockBytes {
+				t.Fatalf("%d bytes at %d: %v is outside", n, end, s)
+			}
+			if s.from != end && s.from%sectorBytes != 0 || s.to != end+n && s.to%sectorBytes != 0 {
+				t.Fatalf("%d bytes at %d: %v is not made of sectors", n, end, s)
+			}
+		}
+		if there == 0 || there >= n {
+			t.Fatalf("%d bytes at %d: %d of it are there", n, end, there)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (g *Grid) start(m *machine) error {
 	}
 	defer log.Close()
 	cmd := exec.Command(filepath.Join(g.cfg.Programs, m.program), m.args...)
-	cmd.Env = append(os.Environ(), g.environment(m)...)
+	cmd.Env = append(inherited(), g.environment(m)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true} // Ctrl-C is for who runs the suite
 	if err := m.space.do(cmd.Start); err != nil {
@@ -60,6 +60,11 @@ func (g *Grid) start(m *machine) error {
 		close(p.ended)
 	}()
 	return nil
+}
+
+// inherited is our environment without the settings of a grid.
+func inherited() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GRID_") })
 }
 
 // noteEnd keeps an end that no fault explains.
@@ -188,6 +193,15 @@ func (t *target) signal(s unix.Signal) error {
 		return fmt.Errorf("signal %v to %s (pid %d): %w", s, t.victim, t.pid, err)
 	}
 	return nil
+}
+
+// hasEnded is nil when the process has ended.
+func (t *target) hasEnded() error {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(t.fd), Events: unix.POLLIN}}, 0)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("%s (pid %d) runs", t.victim, t.pid)
+	}
+	return err
 }
 
 // exited waits until the process has ended.

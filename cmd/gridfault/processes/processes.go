@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"time"
 
@@ -71,9 +72,15 @@ func (c *Config) Validate() error {
 	check(c.Agents >= c.Replicas && c.Agents <= maxAgents, "agents: %d; want %d (one for each voter of a shard) to %d", c.Agents, c.Replicas, maxAgents)
 	check(c.Shards >= 1 && c.Shards <= maxShards, "shards: %d; want 1 to %d", c.Shards, maxShards)
 	check(c.TrailingLogs == 0 || c.TrailingLogs >= minTrailing, "trailing logs: %d; want at least %d", c.TrailingLogs, minTrailing)
+	for _, v := range c.Env {
+		check(settingForm.MatchString(v), "env: %q; want NAME=value", v)
+	}
 	check(c.Log != nil, "no log")
 	return errors.Join(faults...)
 }
+
+// settingForm is how a variable of the environment is given.
+var settingForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
 
 // The bounds: what two cores carry. minTrailing is what raftgroup insists on, and a little.
 const (
@@ -191,8 +198,30 @@ func (g *Grid) Network(client string) transport.Network {
 // Lacks is what this machine does not permit, with the reasons.
 func (g *Grid) Lacks() map[rig.Need]string { return g.lacks }
 
+// Save ends all processes and copies their logs and data to a directory, which it makes, for whoever looks for the cause of a failure.
+// The grid can only be closed then.
+func (g *Grid) Save(dir string) error {
+	g.mu.Lock()
+	for _, m := range g.machines {
+		m.met = true
+	}
+	g.mu.Unlock()
+	if err := errors.Join(g.killAll(), os.MkdirAll(dir, 0o755)); err != nil {
+		return fmt.Errorf("save the grid: %w", err)
+	}
+	if err := tool("cp", "-a", g.run.path("logs"), dir); err != nil {
+		return fmt.Errorf("save the logs: %w", err)
+	}
+	for _, m := range g.machines {
+		if err := tool("cp", "-a", "--sparse=always", m.data(), filepath.Join(dir, m.id)); err != nil {
+			return fmt.Errorf("save the data of %s: %w", m.id, err)
+		}
+	}
+	return nil
+}
+
 // Close implements rig.Grid: it ends what lasts of a fault, all processes, and frees namespaces, mounts and files. It may be called
-// more than once, and on a grid that was opened in part.
+// more than once, and on a grid that was opened in part, but not while Inject or Heal runs: end their context first.
 func (g *Grid) Close() error {
 	g.mu.Lock()
 	t, closed := g.trial, g.closed

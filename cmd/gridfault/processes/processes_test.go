@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
+	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -119,6 +120,15 @@ func concept(n int64) any {
 	return &transport.LearnConcept{ConceptID: fmt.Sprintf("concept-%d", n), Content: "is here"}
 }
 
+// setting is a write to the masters' log.
+func setting(c, n int64) any {
+	body, err := event.AppendBody(nil, event.SettingChanged{Key: fmt.Sprintf("test-%d", c), Value: fmt.Sprint(n)})
+	if err != nil {
+		panic(err)
+	}
+	return &transport.Propose{Actor: "test", Type: event.TypeSettingChanged, Body: body}
+}
+
 // load has a few clients write until the test ends; what becomes of it does not matter.
 func load(t *testing.T, g *Grid) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -135,6 +145,7 @@ func load(t *testing.T, g *Grid) {
 			for n := int64(0); ctx.Err() == nil; n++ {
 				limited, cancel := context.WithTimeout(ctx, 5*time.Second)
 				_, _ = caller.Call(limited, concept(n<<8+c))
+				_, _ = caller.Call(limited, setting(c, n))
 				cancel()
 				select {
 				case <-tick.C:
@@ -193,5 +204,14 @@ func TestPlain(t *testing.T) {
 	}
 	for _, line := range g.Trouble() {
 		t.Errorf("trouble: %s", line)
+	}
+	saved := filepath.Join(t.TempDir(), "saved")
+	if err := g.Save(saved); err != nil {
+		t.Error(err)
+	}
+	for _, path := range []string{"logs/master-1.log", "logs/agent-2.node.log", "master-3/IDENTITY", "agent-1/agent.json", "events/IDENTITY"} {
+		if info, err := os.Stat(filepath.Join(saved, path)); err != nil || info.Size() == 0 {
+			t.Errorf("saved %s: %v", path, err)
+		}
 	}
 }

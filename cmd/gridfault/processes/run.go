@@ -91,9 +91,10 @@ func orphan(text string) bool {
 	return err != nil || start != m[2]
 }
 
-// sweep removes what is left of runs whose process lives no more: processes, mounts, namespaces, and directories in dir.
+// sweep removes what is left of runs whose process lives no more: processes, control groups, mounts,
+// namespaces, and directories in dir.
 func sweep(dir string, log *slog.Logger) error {
-	err := errors.Join(sweepProcesses(log), sweepMounts(log), sweepNamespaces(log))
+	err := errors.Join(sweepProcesses(log), sweepGroups(log), sweepMounts(log), sweepNamespaces(log))
 	found, globErr := filepath.Glob(filepath.Join(dir, "gridfault-*"))
 	err = errors.Join(err, globErr)
 	for _, path := range found {

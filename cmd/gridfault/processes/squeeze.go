@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // groups is where control groups of this process can be made: of version 2, or of version 1 where each controller has a tree of its own.
@@ -70,11 +74,16 @@ func squeezeCPU(ctx context.Context, t *trial) error {
 	if g.two {
 		s.limits = [][2]string{{"cpu.max", "10000 100000"}}
 	}
-	return t.squeeze(ctx, s)
+	v, err := t.writer(ctx)
+	if err != nil {
+		return err
+	}
+	t.meets(v)
+	return t.squeeze(v, s)
 }
 
-// squeezeMemory gives a process little more memory than it has: what it asks for is taken from the pages of its files, and when there are
-// none left it may be killed.
+// squeezeMemory has a master start again with little memory and an empty cache: what it reads and writes is soon taken from it again, and if there is nothing
+// left to take it may be killed. (Memory that a process had before it came into a group does not count there.)
 func squeezeMemory(ctx context.Context, t *trial) error {
 	g, err := findGroups()
 	if err != nil {
@@ -86,23 +95,49 @@ func squeezeMemory(ctx context.Context, t *trial) error {
 		s.limits = [][2]string{{"memory.high", limit}}
 		s.count = func(dir string) (int64, error) { return counter(dir, "memory.events", "high") }
 	}
-	return t.squeeze(ctx, s)
-}
-
-// squeezedBytes is what it may take beside what it has, which does not count in the new group: what it writes to its logs in seconds.
-const squeezedBytes = 8 << 20
-
-// squeeze puts one process that surely works into a group, until the fault ends.
-func (t *trial) squeeze(ctx context.Context, s squeeze) error {
-	v, err := t.writer(ctx)
-	if err != nil {
+	v := victim{m: pick(t, t.g.of(roleMaster))}
+	t.meets(v)
+	limited, cancel := context.WithTimeout(ctx, killLimit)
+	defer cancel()
+	if _, err := slay(limited, unix.SIGKILL, v); err != nil {
 		return err
 	}
+	if err := dropCache(v.m.data()); err != nil {
+		return err
+	}
+	if err := t.g.start(v.m); err != nil {
+		return err
+	}
+	return t.squeeze(v, s)
+}
+
+// dropCache has the kernel forget what it holds of files: what it holds already costs nobody memory who reads it.
+func dropCache(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	})
+}
+
+// squeezedBytes is a little more than a master uses for itself: it looks through 64 MiB of log when it starts.
+const squeezedBytes = 24 << 20
+
+// squeeze puts a process into a group, until the fault ends.
+func (t *trial) squeeze(v victim, s squeeze) error {
 	p, err := v.open()
 	if err != nil {
 		return err
 	}
-	t.meets(v)
 	s.dir = filepath.Join(s.parent, t.g.run.name)
 	t.onHeal(func(ctx context.Context) error {
 		defer p.close()
@@ -149,4 +184,25 @@ func counter(dir, file, name string) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("%s has no %q", filepath.Join(dir, file), name)
+}
+
+// sweepGroups removes the groups of runs that ended early; their processes have been ended, and may take a moment.
+func sweepGroups(log *slog.Logger) error {
+	g, err := findGroups()
+	if err != nil {
+		return nil // then nobody has made any
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), killLimit)
+	defer cancel()
+	for _, parent := range []string{g.cpu, g.memory} {
+		dirs, globErr := filepath.Glob(filepath.Join(parent, "gridfault-*"))
+		err = errors.Join(err, globErr)
+		for _, dir := range dirs {
+			if orphan(filepath.Base(dir)) {
+				log.Warn("removing a control group of a run that ended early", "path", dir)
+				err = errors.Join(err, squeeze{parent: parent, dir: dir}.end(ctx))
+			}
+		}
+	}
+	return err
 }

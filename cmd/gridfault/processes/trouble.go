@@ -31,12 +31,20 @@ var (
 	disks = []string{"power", "disk", "corrupt", "sink", "point"}
 
 	nodeEnds = regexp.MustCompile(`msg="(node crashed|node ended while the agent was away)"`)
+	tooOld   = regexp.MustCompile(`msg="raft: failed to get log" .*error="log not found"`)
+	damaged  = regexp.MustCompile(`(msg="raft: CRC checksum failed"|is damaged)`)
+	closing  = regexp.MustCompile(`msg="the masters refuse to stream the shard map; .*the server is closing`)
+	stalled  = regexp.MustCompile(`msg="a follower answers heartbeats and gets no further`)
 	diskFail = regexp.MustCompile(`(input/output error|no space left on device|read-only file system|no answer within|armed at|not writable)`)
 )
 
 // excuses are looked through in order. Without families, or with a fault of none of them, a line is trouble.
 var excuses = []excuse{
 	{peerless, nil, "a peer that is silent, starts, or has a new leader"},
+	{tooOld, nil, "a replica needs entries that are behind a snapshot, and gets that"},
+	{closing, []string{"raft"}, "a master that is removed ends its streams"},
+	{stalled, []string{"disk", "net", "squeeze"}, "a follower whose disk does not answer, or that has no time, gets no further"},
+	{damaged, []string{"corrupt"}, "a file was damaged, and that was found"},
 	{nodeEnds, ends, "an agent reports the end of a node, which the fault has ended or has made leave"},
 	{diskFail, disks, "a disk fails"},
 }

@@ -1,0 +1,132 @@
+package processes
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/hashicorp/raft-wal/segment"
+)
+
+// powerTorn takes the power from one machine while its logs are written to: behind what was synced there is a part of one more write of
+// each. A disk writes sectors as a whole and in any order, and ext4 shows what was not synced only in the block that was last written to,
+// as only that is no longer marked as empty in its journal. So that much of a write that nobody was told of is put there, with some of its
+// sectors missing, when the disk is mounted again. The bytes that are missing are the proof.
+func powerTorn(ctx context.Context, t *trial) error {
+	m := pick(t, t.g.machines)
+	t.onHeal(func(context.Context) error {
+		if m.image == nil || !m.image.mounted {
+			return nil // its disk could not be mounted, which is said already
+		}
+		return t.tear(m)
+	})
+	return t.powerOff(ctx, shutdownNoLogFlush, m) // whose onHeal comes first
+}
+
+// tear tears every log of a machine.
+func (t *trial) tear(m *machine) error {
+	logs, err := tails(m.data())
+	if err == nil && len(logs) == 0 {
+		err = fmt.Errorf("%s has no log", m.id)
+	}
+	for _, path := range logs {
+		lost, failed := t.tearLog(path)
+		t.count.Add(int64(lost))
+		err = errors.Join(err, failed)
+	}
+	return err
+}
+
+// tails are the files that logs below a directory are written to: the last one of each.
+func tails(data string) (list []string, err error) {
+	for _, pattern := range []string{"raft/wal", "shards/*/raft/wal", "nodes/*/data/shards/*/raft/wal"} {
+		dirs, err := filepath.Glob(filepath.Join(data, pattern))
+		if err != nil {
+			return nil, err
+		}
+		for _, dir := range dirs {
+			files, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+			if err != nil {
+				return nil, err
+			}
+			if len(files) > 0 {
+				list = append(list, slices.Max(files)) // names are numbers with leading zeros
+			}
+		}
+	}
+	return list, nil
+}
+
+const (
+	sectorBytes = 512
+	blockBytes  = 4096 // of ext4
+	frameBytes  = 8    // of raft-wal: the header of an entry, and what everything is rounded up to
+)
+
+// tearLog writes a part of one more entry behind the end of a log, and returns how many bytes of it are missing. A log that was not
+// begun is left alone: its file has no block that shows anything.
+func (t *trial) tearLog(path string) (lost int, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	end := (len(bytes.TrimRight(content, "\x00")) + frameBytes - 1) / frameBytes * frameBytes
+	if end == 0 || end%blockBytes == 0 {
+		return 0, nil
+	}
+	write := t.unfinished()
+	for _, s := range t.survivors(end, len(write)) {
+		if _, err := f.WriteAt(write[s.from-end:s.to-end], int64(s.from)); err != nil {
+			return 0, err
+		}
+		lost -= s.to - s.from
+	}
+	return lost + len(write), f.Sync()
+}
+
+// unfinished is an entry as raft-wal writes it: a header with its type and size, and its content, which has no zeros.
+func (t *trial) unfinished() []byte {
+	content := make([]byte, t.roll(2*sectorBytes, blockBytes))
+	for i := range content {
+		content[i] = byte('a' + t.rng.IntN(26))
+	}
+	header := make([]byte, frameBytes)
+	header[0] = segment.FrameEntry
+	binary.LittleEndian.PutUint32(header[4:], uint32(len(content)))
+	return append(header, content...)
+}
+
+// span is a part of a file.
+type span struct{ from, to int }
+
+// survivors are some of the sectors, but not all, of a write of n bytes at end, within the block that has the end.
+func (t *trial) survivors(end, n int) (list []span) {
+	last := min(end+n, end-end%blockBytes+blockBytes)
+	var sectors []span
+	for at := end; at < last; {
+		next := min(at-at%sectorBytes+sectorBytes, last)
+		sectors = append(sectors, span{at, next})
+		at = next
+	}
+	missing, kept := -1, t.rng.IntN(len(sectors)) // what is missing is beyond the block, or else there are two sectors at least
+	if last == end+n {
+		missing = t.rng.IntN(len(sectors))
+		kept = (missing + 1 + t.rng.IntN(len(sectors)-1)) % len(sectors)
+	}
+	for i, s := range sectors {
+		if i != missing && (i == kept || t.rng.IntN(2) == 0) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
