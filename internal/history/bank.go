@@ -38,7 +38,7 @@ func (a Accounts) check(r *Report, t Txn) {
 			continue
 		}
 		if balance < 0 {
-			r.add(BankNegative, []uint64{t.Call}, "%s saw %s at %d", say(t), op.ID, balance)
+			r.Add(BankNegative, []uint64{t.Call}, "%s saw %s at %d", say(t), op.ID, balance)
 		}
 		seen[op.ID] = balance
 	}
@@ -51,6 +51,6 @@ func (a Accounts) check(r *Report, t Txn) {
 		total += balance
 	}
 	if r.Checked++; total != a.Total {
-		r.add(BankTotal, []uint64{t.Call}, "%s saw %d in all accounts together, which hold %d: %v", say(t), total, a.Total, seen)
+		r.Add(BankTotal, []uint64{t.Call}, "%s saw %d in all accounts together, which hold %d: %v", say(t), total, a.Total, seen)
 	}
 }

@@ -120,7 +120,7 @@ func (g *dependencies) tell(cycle []step, suffix Class) {
 	case all&wr != 0:
 		class = G1c
 	}
-	g.report.add(class+suffix, calls, "a cycle of %d transactions%s%s", len(cycle), who.String(), why.String())
+	g.report.Add(class+suffix, calls, "a cycle of %d transactions%s%s", len(cycle), who.String(), why.String())
 }
 
 // components is the strongly connected components of more than one transaction (Tarjan's algorithm, without recursion).

@@ -90,11 +90,11 @@ func (l Ledger) symmetry(r *Report, t Txn, money Accounts, entries []map[string]
 			var amount int64
 			text := strings.ReplaceAll(strings.TrimPrefix(e, l.Prefix+"entry:"), ":", " ")
 			if _, err := fmt.Sscanf(text, "%d %d %d", &from, &to, &amount); err != nil || from != k && to != k || max(from, to) >= len(entries) || min(from, to) < 0 {
-				r.add(Garbage, []uint64{t.Call}, "%s has the entry %q, which is none of its transfers\n%s", money.IDs[k], e, say(t))
+				r.Add(Garbage, []uint64{t.Call}, "%s has the entry %q, which is none of its transfers\n%s", money.IDs[k], e, say(t))
 				continue
 			}
 			if other := from + to - k; !entries[other][e] {
-				r.add(BankSymmetry, []uint64{t.Call}, "the transfer %s is with %s and not with %s\n%s", e, money.IDs[k], money.IDs[other], say(t))
+				r.Add(BankSymmetry, []uint64{t.Call}, "the transfer %s is with %s and not with %s\n%s", e, money.IDs[k], money.IDs[other], say(t))
 			}
 			if k == from {
 				want[k] -= amount
@@ -110,7 +110,7 @@ func (l Ledger) symmetry(r *Report, t Txn, money Accounts, entries []map[string]
 				continue
 			}
 			if text, has := t.Results[i].Attributes[l.Key]; has && text != strconv.FormatInt(want[k], 10) {
-				r.add(BankSymmetry, []uint64{t.Call}, "%s holds %s, its %d transfers say %d\n%s", id, text, len(entries[k]), want[k], say(t))
+				r.Add(BankSymmetry, []uint64{t.Call}, "%s holds %s, its %d transfers say %d\n%s", id, text, len(entries[k]), want[k], say(t))
 			}
 		}
 	}

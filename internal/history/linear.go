@@ -36,7 +36,7 @@ func Linear(h []Txn, c LinearConfig) Report {
 	for _, g := range groups(project(h, c.Of)) {
 		r.Checked += len(g)
 		if len(g) > c.Most {
-			r.add(Undecided, nil, "%d transactions share the concepts of %s: more than %d", len(g), say(g[0]), c.Most)
+			r.Add(Undecided, nil, "%d transactions share the concepts of %s: more than %d", len(g), say(g[0]), c.Most)
 			continue
 		}
 		c.group(&r, g)
@@ -116,7 +116,7 @@ func (c LinearConfig) group(r *Report, h []Txn) {
 	}
 	switch porcupine.CheckOperationsTimeout(sequential, ops, c.Timeout) {
 	case porcupine.Unknown:
-		r.add(Undecided, nil, "%d transactions were not judged within %s, from %s", len(h), c.Timeout, say(h[0]))
+		r.Add(Undecided, nil, "%d transactions were not judged within %s, from %s", len(h), c.Timeout, say(h[0]))
 	case porcupine.Illegal: // once more, for what to say: twice as fast for all that is sound
 		_, info := porcupine.CheckOperationsVerbose(sequential, ops, c.Timeout)
 		stuck(r, h, info)
@@ -188,5 +188,5 @@ func stuck(r *Report, h []Txn, info porcupine.LinearizationInfo) {
 		calls = append(calls, t.Call)
 		fmt.Fprintf(&text, "\nnot %s: here it is answered %s", say(t), sayResults(t.Ops, would, failed))
 	}
-	r.add(NotLinear, calls, "%s", text.String())
+	r.Add(NotLinear, calls, "%s", text.String())
 }

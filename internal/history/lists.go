@@ -98,7 +98,7 @@ func (l *lists) note(t Txn, of Concepts) {
 		k := l.list(op.ID)
 		if op.Kind == transport.OpLearnAssociation {
 			if _, twice := k.writers[op.Target]; twice {
-				l.report.add(Undecided, []uint64{t.Call}, "%s appends what was appended before: such a history cannot be judged", say(t))
+				l.report.Add(Undecided, []uint64{t.Call}, "%s appends what was appended before: such a history cannot be judged", say(t))
 			}
 			k.writers[op.Target], k.last[n] = n, op.Target
 			own[k] = append(own[k], op.Target)
@@ -127,12 +127,12 @@ func (l *lists) internal(r *read) {
 	t := l.txns[r.txn]
 	r.ext = len(r.others())
 	if !slices.Equal(r.seen[r.ext:], r.own) {
-		l.report.add(Internal, []uint64{t.Call}, "%s reads %s as %s and had appended %s itself", say(t), r.list.name, tail(r.seen), tail(r.own))
+		l.report.Add(Internal, []uint64{t.Call}, "%s reads %s as %s and had appended %s itself", say(t), r.list.name, tail(r.seen), tail(r.own))
 		r.bad = true
 		return
 	}
 	if r.again && !slices.Equal(r.before, r.others()) {
-		l.report.add(Internal, []uint64{t.Call}, "%s reads %s, its own elements aside, as %s and as %s", say(t), r.list.name, tail(r.before), tail(r.others()))
+		l.report.Add(Internal, []uint64{t.Call}, "%s reads %s, its own elements aside, as %s and as %s", say(t), r.list.name, tail(r.before), tail(r.others()))
 		r.bad = true
 	}
 }
@@ -148,7 +148,7 @@ func (l *lists) order(r *read) {
 	}
 	r.bad, k.broken = true, true
 	a, b := l.txns[k.witness], l.txns[r.txn]
-	l.report.add(Incompatible, []uint64{a.Call, b.Call}, "%s is read as %s and as %s\n%s\n%s", k.name, tail(k.order), tail(r.seen), say(a), say(b))
+	l.report.Add(Incompatible, []uint64{a.Call, b.Call}, "%s is read as %s and as %s\n%s\n%s", k.name, tail(k.order), tail(r.seen), say(a), say(b))
 }
 
 // elements looks at each list's elements: who wrote them, how often they are there.
@@ -157,7 +157,7 @@ func (l *lists) elements() {
 		for i, e := range k.order {
 			by := l.txns[k.witness]
 			if at, twice := k.place[e]; twice {
-				l.report.add(Duplicate, []uint64{by.Call}, "%s has %s at %d and at %d\n%s", k.name, e, at, i, say(by))
+				l.report.Add(Duplicate, []uint64{by.Call}, "%s has %s at %d and at %d\n%s", k.name, e, at, i, say(by))
 				k.broken = true
 				continue
 			}
@@ -165,9 +165,9 @@ func (l *lists) elements() {
 			w, known := k.writers[e]
 			switch {
 			case !known:
-				l.report.add(Garbage, []uint64{by.Call}, "%s has %s, which nobody appended\n%s", k.name, e, say(by))
+				l.report.Add(Garbage, []uint64{by.Call}, "%s has %s, which nobody appended\n%s", k.name, e, say(by))
 			case l.txns[w].Outcome == Fail:
-				l.report.add(G1a, []uint64{l.txns[w].Call, by.Call}, "%s has %s of a transaction that failed\n%s\n%s", k.name, e, say(l.txns[w]), say(by))
+				l.report.Add(G1a, []uint64{l.txns[w].Call, by.Call}, "%s has %s of a transaction that failed\n%s\n%s", k.name, e, say(l.txns[w]), say(by))
 			}
 		}
 	}
@@ -185,7 +185,7 @@ func (l *lists) intermediate(r *read) {
 	w, known := r.list.writers[e]
 	if known && w != r.txn && r.list.last[w] != e {
 		a, b := l.txns[w], l.txns[r.txn]
-		l.report.add(G1b, []uint64{a.Call, b.Call}, "%s is read up to %s, in the middle of what was appended together\n%s\n%s", r.list.name, e, say(a), say(b))
+		l.report.Add(G1b, []uint64{a.Call, b.Call}, "%s is read up to %s, in the middle of what was appended together\n%s\n%s", r.list.name, e, say(a), say(b))
 		l.told[w], l.told[r.txn] = true, true
 	}
 }
@@ -211,7 +211,7 @@ func (l *lists) lostUpdates() {
 			continue
 		}
 		a, b := l.txns[other], l.txns[r.txn]
-		l.report.add(LostUpdate, []uint64{a.Call, b.Call}, "both read %s with %d elements and appended to it\n%s\n%s", r.list.name, r.ext, say(a), say(b))
+		l.report.Add(LostUpdate, []uint64{a.Call, b.Call}, "both read %s with %d elements and appended to it\n%s\n%s", r.list.name, r.ext, say(a), say(b))
 		l.told[other], l.told[r.txn] = true, true
 	}
 }

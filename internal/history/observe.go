@@ -66,8 +66,14 @@ type Note struct {
 type Log struct {
 	Txns      []Txn
 	Registers []Register
+	Queries   []Query
+	Events    []FeedEvent
+	Watches   []WatchStep
 	Notes     []Note
 }
+
+// requests is how many requests the log has.
+func (l *Log) requests() int { return len(l.Txns) + len(l.Registers) + len(l.Queries) }
 
 // Note finds the notes of a name and reads the last one into v; false: there is none.
 func (l *Log) Note(name string, v any) (bool, error) {
@@ -77,4 +83,59 @@ func (l *Log) Note(name string, v any) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// Query is a read of ids by an index, with its end.
+type Query struct {
+	Span
+	QueryOp
+	IDs []string // Outcome OK; in any order
+}
+
+// QueryOp is what was asked.
+type QueryOp struct {
+	Index string `json:"index"` // one of the indexes
+	Of    string `json:"of"`    // what is looked for
+}
+
+// The indexes.
+const (
+	IndexScan     = "scan"     // ids that begin with Of
+	IndexMetadata = "metadata" // concepts whose attribute AttributeGroup is Of
+	IndexIncoming = "incoming" // concepts with an association to Of
+	IndexAgents   = "agents"   // of the registry; Of is empty
+	IndexNodes    = "nodes"    // of the registry: "<node>@<agent>"; Of is empty
+)
+
+// AttributeGroup is the attribute by which IndexMetadata looks.
+const AttributeGroup = "group"
+
+// FeedEvent is an event as somebody holds it.
+type FeedEvent struct {
+	Source string `json:"source"` // who: a master, or SourceStorage
+	Seq    uint64 `json:"seq"`
+	Type   string `json:"type"`
+	Sum    string `json:"sum"`             // of its JSON form
+	Chain  string `json:"chain"`           // hash over all before it
+	Fault  string `json:"fault,omitempty"` // why the chain does not hold here
+	Txn    string `json:"txn,omitempty"`   // of a decision
+	Final  bool   `json:"final,omitempty"` // of an abort: for every attempt
+	Term   uint64 `json:"term,omitempty"`  // of leader_elected
+	Leader string `json:"leader,omitempty"`
+}
+
+// SourceStorage is event storage as a source of events.
+const SourceStorage = "event storage"
+
+// WatchStep is one message of a watch.
+type WatchStep struct {
+	Watcher string   `json:"watcher"`
+	From    uint64   `json:"from"`             // seq from which this watch began; 0: from now on
+	Begun   bool     `json:"begun,omitempty"`  // it is the first of a watch: of a watcher's first, or of one that goes on
+	Seqs    []uint64 `json:"seqs,omitempty"`   // of the events
+	Next    uint64   `json:"next"`             // everything below has come, or is not wanted
+	Newest  uint64   `json:"newest"`           // the master has applied
+	Types   []string `json:"types,omitempty"`  // that are wanted; none: all
+	Fault   string   `json:"fault,omitempty"`  // why the watch cannot go on
+	Missed  uint64   `json:"missed,omitempty"` // no master keeps what is from here up to Next, and the watcher was told so
 }

@@ -79,13 +79,13 @@ type place struct {
 const (
 	ofTxn      = "transaction"
 	ofRegister = "register"
+	ofQuery    = "query"
 )
 
 func (d *reader) take(l line) error {
 	switch {
-	case l.Type == noted && l.Note != nil:
-		d.log.Notes = append(d.log.Notes, *l.Note)
-		return nil
+	case l.Type == noted:
+		return d.note(l)
 	case l.Type == "invoke":
 		return d.begin(l)
 	}
@@ -94,8 +94,13 @@ func (d *reader) take(l line) error {
 		return fmt.Errorf("an end of request %d, which is not under way", l.Call)
 	}
 	delete(d.open, l.Call)
-	if p.of == ofTxn {
+	switch p.of {
+	case ofTxn:
 		return l.endTxn(&d.log.Txns[p.index])
+	case ofQuery:
+		q := &d.log.Queries[p.index]
+		q.IDs = l.IDs
+		return l.end(&q.Span)
 	}
 	r := &d.log.Registers[p.index]
 	if l.Answer != nil {
@@ -106,14 +111,35 @@ func (d *reader) take(l line) error {
 	return l.end(&r.Span)
 }
 
+// note takes a line that is no request's.
+func (d *reader) note(l line) error {
+	switch {
+	case l.Note != nil:
+		d.log.Notes = append(d.log.Notes, *l.Note)
+	case l.Event != nil:
+		d.log.Events = append(d.log.Events, *l.Event)
+	case l.Watch != nil:
+		d.log.Watches = append(d.log.Watches, *l.Watch)
+	default:
+		return errors.New("a note that says nothing")
+	}
+	return nil
+}
+
 func (d *reader) begin(l line) error {
 	if l.Call != d.last+1 || l.Call > maxTxns {
 		return fmt.Errorf("request %d follows %d", l.Call, d.last)
 	}
 	d.last = l.Call
+	span := Span{Call: l.Call, Client: l.Client, Invoke: l.At, Return: Never}
 	if l.Register != nil {
 		d.open[l.Call] = place{ofRegister, len(d.log.Registers)}
-		d.log.Registers = append(d.log.Registers, Register{Span: Span{Call: l.Call, Client: l.Client, Invoke: l.At, Return: Never}, RegisterOp: *l.Register})
+		d.log.Registers = append(d.log.Registers, Register{Span: span, RegisterOp: *l.Register})
+		return nil
+	}
+	if l.Query != nil {
+		d.open[l.Call] = place{ofQuery, len(d.log.Queries)}
+		d.log.Queries = append(d.log.Queries, Query{Span: span, QueryOp: *l.Query})
 		return nil
 	}
 	t := Txn{Call: l.Call, Client: l.Client, Invoke: l.At, Return: Never, ID: l.ID}

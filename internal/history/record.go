@@ -44,6 +44,10 @@ type line struct {
 
 	Register *RegisterOp     `json:"register,omitempty"`
 	Answer   *RegisterAnswer `json:"answer,omitempty"` // of a register
+	Query    *QueryOp        `json:"query,omitempty"`
+	IDs      []string        `json:"ids,omitempty"` // of a query
+	Event    *FeedEvent      `json:"event,omitempty"`
+	Watch    *WatchStep      `json:"watch,omitempty"`
 	Note     *Note           `json:"note,omitempty"`
 }
 
@@ -113,6 +117,22 @@ func (r *Recorder) Note(name string, v any) {
 	}
 	r.write(line{Type: noted, Note: &Note{Name: name, Value: raw}})
 }
+
+// InvokeQuery says that a client is about to read an index, and returns the query's number in the history.
+func (r *Recorder) InvokeQuery(client int, q QueryOp) (call uint64) {
+	return r.write(line{Type: "invoke", Client: client, Query: &q})
+}
+
+// QueryOK says which ids an index gave.
+func (r *Recorder) QueryOK(call uint64, ids []string) {
+	r.write(line{Call: call, Type: "ok", IDs: ids})
+}
+
+// Event writes down an event that somebody holds.
+func (r *Recorder) Event(e FeedEvent) { r.write(line{Type: noted, Event: &e}) }
+
+// Watch writes down what a watcher was given.
+func (r *Recorder) Watch(w WatchStep) { r.write(line{Type: noted, Watch: &w}) }
 
 // noted is the type of a line that is no request's.
 const noted = "note"

@@ -97,7 +97,7 @@ func (k *register) found(c Class, what string, of ...*Register) {
 			calls, text = append(calls, o.Call), text+"\n"+o.say()
 		}
 	}
-	k.report.add(c, calls, "%s", text)
+	k.report.Add(c, calls, "%s", text)
 }
 
 // point is an operation with its place in the order: version v is written at 2v and read at 2v+1.
@@ -145,7 +145,7 @@ func (k *register) seen(o *Register) (settled *Register) {
 	case by != nil && by.Value != o.RegisterAnswer.Value:
 		k.found(Split, fmt.Sprintf("version %d has two values", v), by, o)
 	case by != nil:
-	case !known && (o.Foreign || v == k.first): // as it was before
+	case !known && (o.Foreign && len(k.value) == 0 || v == k.first): // as it was before
 		k.written[v] = &Register{RegisterOp: RegisterOp{Value: o.RegisterAnswer.Value}, Span: Span{Outcome: OK}}
 	case !known:
 		k.found(Garbage, "what nobody wrote is read", o)

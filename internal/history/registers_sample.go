@@ -29,9 +29,9 @@ func sample(r *Report, ops []*Register, valid bool) {
 	}
 	switch legal := linearizable(begun, sampleTimeout); {
 	case legal == porcupine.Unknown:
-		r.add(Undecided, nil, "%s: %d operations were not judged within %s", ops[0].Key, len(begun), sampleTimeout)
+		r.Add(Undecided, nil, "%s: %d operations were not judged within %s", ops[0].Key, len(begun), sampleTimeout)
 	case legal == porcupine.Illegal && valid, legal == porcupine.Ok && !valid && whole:
-		r.add(Undecided, nil, "%s: two checkers differ on its first %d operations: %v by Porcupine", ops[0].Key, len(begun), legal)
+		r.Add(Undecided, nil, "%s: two checkers differ on its first %d operations: %v by Porcupine", ops[0].Key, len(begun), legal)
 	}
 }
 

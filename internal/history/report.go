@@ -31,6 +31,21 @@ const (
 	BankNegative Class = "bank-negative"      // an account below zero
 	BankSymmetry Class = "bank-symmetry"      // a transfer is with one of its accounts alone, or an account holds what its transfers do not say
 	Undecided    Class = "undecided"          // the checker ran out of time: as bad as an anomaly
+	LongFork     Class = "long-fork"          // two reads see two writes in opposite orders
+	Sequential   Class = "sequential"         // a client's writes are seen in another order than it did them
+	DuplicateID  Class = "duplicate-id"       // a counter gave a number twice
+	LostElement  Class = "lost-element"       // a set lacks what was acknowledged before it was read
+	HalfEdge     Class = "half-edge"          // an association without its inverse
+	DanglingEdge Class = "dangling-edge"      // an association to what is not there
+	IndexDiffers Class = "index-differs"      // an index says something else than the concepts
+	TwoOwners    Class = "two-owners"         // a node of two agents
+	FeedGap      Class = "feed-gap"           // the feed lacks an event, or has it twice
+	FeedDiffers  Class = "feed-differs"       // two holders of the feed hold different events, or the chain does not hold
+	Decision     Class = "decision"           // a transaction's decision events are not what its client was told
+	TwoLeaders   Class = "two-leaders"        // in one term
+	WatchBroken  Class = "watch"              // a watch was given an event twice, late, or not at all
+	StateDiffers Class = "state-differs"      // replicas at the same place hold different things
+	Stuck        Class = "stuck"              // what must come to an end at rest has not
 	Incomplete   Class = "incomplete"         // the history lacks requests that were sent
 	Empty        Class = "empty"              // there was nothing to check: as bad as an anomaly
 )
@@ -53,33 +68,34 @@ type Report struct {
 // maxAnomalies is how many anomalies a report keeps.
 const maxAnomalies = 32
 
-func (r *Report) add(c Class, calls []uint64, format string, args ...any) {
+// Add notes an anomaly; those beyond the first 32 are only counted.
+func (r *Report) Add(class Class, calls []uint64, format string, args ...any) {
 	if len(r.Anomalies) >= maxAnomalies {
 		r.More++
 		return
 	}
-	r.Anomalies = append(r.Anomalies, Anomaly{c, calls, fmt.Sprintf(format, args...)})
+	r.Anomalies = append(r.Anomalies, Anomaly{class, calls, fmt.Sprintf(format, args...)})
 }
 
 // empty notes that a checker had nothing to judge.
 func (r *Report) empty() {
 	if r.Checked == 0 {
-		r.add(Empty, nil, "%s: there is nothing to check in this history", r.Checker)
+		r.Add(Empty, nil, "%s: there is nothing to check in this history", r.Checker)
 	}
 }
 
 // Fault is the report of a checker that could not judge.
 func Fault(checker string, err error) Report {
 	r := Report{Checker: checker}
-	r.add(Undecided, nil, "%v", err)
+	r.Add(Undecided, nil, "%v", err)
 	return r
 }
 
 // Complete checks that a history has as many requests as were sent.
 func Complete(l *Log, requests int) Report {
-	r := Report{Checker: "complete", Checked: len(l.Txns) + len(l.Registers)}
+	r := Report{Checker: "complete", Checked: l.requests()}
 	if r.Checked != requests {
-		r.add(Incomplete, nil, "%d requests were sent, the history has %d", requests, r.Checked)
+		r.Add(Incomplete, nil, "%d requests were sent, the history has %d", requests, r.Checked)
 	}
 	r.empty()
 	return r

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
 // Sessions checks what answers say of the state that they come from, over all registers of one log: no client is told an earlier event
@@ -20,16 +22,19 @@ func Sessions(h []Register) Report {
 	r.Checked = len(all)
 	r.empty()
 	slices.SortStableFunc(all, func(a, b *Register) int { return cmp.Compare(a.Invoke, b.Invoke) })
-	before := map[int]*Register{}
+	seqs, epochs := map[int]*Register{}, map[int]*Register{} // what each client was told last; not every answer has an epoch
 	for _, o := range all {
-		was := before[o.Client]
-		before[o.Client] = o
-		if was == nil {
+		if was := seqs[o.Client]; was != nil && o.RegisterAnswer.Seq < was.RegisterAnswer.Seq {
+			r.Add(StaleRead, []uint64{was.Call, o.Call}, "a session went back to event %d\n%s\n%s", o.RegisterAnswer.Seq, o.say(), was.say())
+		}
+		seqs[o.Client] = o
+		if o.RegisterAnswer.Epoch == (event.Position{}) {
 			continue
 		}
-		if o.RegisterAnswer.Seq < was.RegisterAnswer.Seq || o.RegisterAnswer.Epoch.Less(was.RegisterAnswer.Epoch) {
-			r.add(StaleRead, []uint64{was.Call, o.Call}, "a session went back to event %d and epoch %s\n%s\n%s, epoch %s", o.RegisterAnswer.Seq, epoch(o), o.say(), was.say(), epoch(was))
+		if was := epochs[o.Client]; was != nil && o.RegisterAnswer.Epoch.Less(was.RegisterAnswer.Epoch) {
+			r.Add(StaleRead, []uint64{was.Call, o.Call}, "a session went back to epoch %s of the shard map, from %s\n%s\n%s", epoch(o), epoch(was), o.say(), was.say())
 		}
+		epochs[o.Client] = o
 	}
 	ended := slices.Clone(all)
 	slices.SortFunc(ended, func(a, b *Register) int { return cmp.Compare(a.Return, b.Return) })
@@ -48,7 +53,7 @@ func Sessions(h []Register) Report {
 		if o.Kind != RegisterRead {
 			c = NotLinear
 		}
-		r.add(c, []uint64{high.Call, o.Call}, "answered from before what was answered when it began\n%s\n%s", high.say(), o.say())
+		r.Add(c, []uint64{high.Call, o.Call}, "answered from before what was answered when it began\n%s\n%s", high.say(), o.say())
 	}
 	return r
 }

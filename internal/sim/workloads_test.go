@@ -50,6 +50,11 @@ func TestWorkloads(t *testing.T) {
 				load := spec.New(workload.Env{Grid: sound{w}, History: record, Seed: 1, Rate: 100})
 				ctx, cancel := context.WithTimeout(context.Background(), patience)
 				defer cancel()
+				inside, err := workload.NewInspector(ctx, sound{w})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer inside.Close()
 				if err := load.Setup(ctx); err != nil {
 					t.Fatal(err)
 				}
@@ -63,8 +68,10 @@ func TestWorkloads(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for _, r := range load.Check(log) {
-					if err := r.Err(); err != nil || r.Checked < 10 {
+				rest, end := context.WithTimeout(context.Background(), 15*time.Second)
+				defer end()
+				for _, r := range append(load.Check(log), inside.Inspect(rest)...) {
+					if err := r.Err(); err != nil || r.Checked < 1 {
 						t.Error(r)
 					}
 					t.Log(r)

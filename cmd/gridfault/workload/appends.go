@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/sutra-grid/sutra-grid/internal/history"
 	"github.com/sutra-grid/sutra-grid/transport"
@@ -20,9 +21,12 @@ const (
 	listTxns   = 300 // before lists change
 )
 
-func newAppends(env Env) Workload {
-	a := &appends{load: newLoad(env, "W4")}
-	a.prefix = "w4." + a.name + ".list"
+func newAppends(env Env) Workload { return makeAppends(env, "W4") }
+
+// makeAppends makes them for another workload, too.
+func makeAppends(env Env, id string) *appends {
+	a := &appends{load: newLoad(env, id)}
+	a.prefix = strings.ToLower(id) + "." + a.name + ".list"
 	a.lists = eras{every: listTxns, open: a.open}
 	return a
 }
@@ -60,7 +64,7 @@ func (a *appends) draw(u *user, era int64) (ops []transport.Op) {
 			ops = append(ops, transport.Op{Kind: transport.OpReadNeighbors, ID: id})
 			continue
 		}
-		e := fmt.Sprintf("w4.%s.%s", a.name, u.next())
+		e := fmt.Sprintf("%s.%s.%s", strings.ToLower(a.load.id), a.name, u.next())
 		ops = append(ops, learn(e, nil), link(id, e))
 	}
 	return ops
@@ -68,6 +72,15 @@ func (a *appends) draw(u *user, era int64) (ops []transport.Op) {
 
 // Settle implements Workload.
 func (a *appends) Settle(ctx context.Context) error {
+	if err := a.readLists(ctx); err != nil {
+		return err
+	}
+	a.settled()
+	return nil
+}
+
+// readLists reads all lists that there ever were.
+func (a *appends) readLists(ctx context.Context) error {
 	for era := range a.lists.last() + 1 {
 		var ops []transport.Op
 		for k := range listsAside {
@@ -77,7 +90,6 @@ func (a *appends) Settle(ctx context.Context) error {
 			return err
 		}
 	}
-	a.settled()
 	return nil
 }
 
@@ -85,9 +97,9 @@ func (a *appends) Settle(ctx context.Context) error {
 func (a *appends) Check(l *history.Log) []history.Report { return append(checkAppends(l), Complete(l)) }
 
 func checkAppends(l *history.Log) []history.Report {
-	p, err := params[prefixed](l, "W4")
+	lists, err := prefixes(l, "W4")
 	if err != nil {
 		return []history.Report{history.Fault("lists", err)}
 	}
-	return []history.Report{history.Lists(l.Txns, having(p.Prefix))}
+	return []history.Report{history.Lists(l.Txns, lists)}
 }

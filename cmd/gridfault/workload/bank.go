@@ -98,9 +98,13 @@ func (b *bank) Check(l *history.Log) []history.Report { return append(checkBank(
 
 // checkBank looks at the money, and at the ledgers as lists: a transfer that is lost, or seen too early, is a cycle there.
 func checkBank(l *history.Log) []history.Report {
-	ledger, err := params[history.Ledger](l, "W3")
+	all, err := params[history.Ledger](l, "W3")
 	if err != nil {
 		return []history.Report{history.Fault("ledger", err)}
 	}
-	return []history.Report{history.Ledgers(l.Txns, ledger), history.Lists(l.Txns, having(ledger.Prefix))}
+	var reports []history.Report
+	for _, ledger := range all {
+		reports = append(reports, history.Ledgers(l.Txns, ledger), history.Lists(l.Txns, having(ledger.Prefix)))
+	}
+	return reports
 }

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -50,13 +51,35 @@ func having(prefix string) history.Concepts {
 	return func(id string) bool { return strings.HasPrefix(id, prefix) }
 }
 
-// params is what a workload has noted for its checkers.
-func params[T any](l *history.Log, id string) (p T, err error) {
-	found, err := l.Note(id, &p)
-	if err == nil && !found {
-		err = fmt.Errorf("nothing is noted of workload %s", id)
+// params is what the runs of a workload have noted for their checkers.
+func params[T any](l *history.Log, id string) (all []T, err error) {
+	for _, n := range l.Notes {
+		if n.Name != id {
+			continue
+		}
+		var p T
+		if err := json.Unmarshal(n.Value, &p); err != nil {
+			return nil, fmt.Errorf("note %s: %w", id, err)
+		}
+		all = append(all, p)
 	}
-	return p, err
+	if len(all) == 0 {
+		return nil, fmt.Errorf("nothing is noted of workload %s", id)
+	}
+	return all, nil
+}
+
+// prefixes is the concepts of all runs of a workload.
+func prefixes(l *history.Log, id string) (history.Concepts, error) {
+	all, err := params[prefixed](l, id)
+	return func(id string) bool {
+		for _, p := range all {
+			if strings.HasPrefix(id, p.Prefix) {
+				return true
+			}
+		}
+		return false
+	}, err
 }
 
 func learn(id string, attributes map[string]string) transport.Op {

@@ -163,7 +163,9 @@ type user struct {
 	lib     *client.Client // nil: it asks the masters itself
 	broken  error          // why it could not be made
 	turn    int            // of the masters
-	seen    map[string]uint64
+
+	seen map[string]uint64 // W1: versions of settings
+	kind event.Kind        // of the error that ask met last
 }
 
 // requestID makes one; no other run has it.

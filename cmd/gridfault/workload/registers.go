@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,6 +32,11 @@ const (
 
 func newRegisters(env Env) Workload {
 	return &registers{load: newLoad(env, "W1")}
+}
+
+// newMembership is W10: what W1 does must hold while masters are removed, added and replaced.
+func newMembership(env Env) Workload {
+	return &registers{load: newLoad(env, "W10")}
 }
 
 // key is a setting of a group of clients.
@@ -95,24 +101,27 @@ func (r *registers) Settle(ctx context.Context) error {
 	return nil
 }
 
-// ask sends a request to the client's master, once, and records it.
+// ask sends a request once, to the client's own master unless op says whom, and records it.
 func (u *user) ask(ctx context.Context, limit time.Duration, op history.RegisterOp, req any, answer func(reply any) history.RegisterAnswer) history.Outcome {
-	op.At = u.masters[0]
+	op.At = cmp.Or(op.At, u.masters[0])
 	call := u.begin(func(r *history.Recorder) uint64 { return r.InvokeRegister(u.number, op) })
 	one, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
-	reply, err := u.pool.Call(one, u.masters[0], req)
+	reply, err := u.pool.Call(one, op.At, req)
 	outcome := history.Of(err)
+	u.kind = history.KindOf(err)
+	absent := op.Kind == history.RegisterRead && u.kind == event.KindNotFound
 	switch {
+	case absent: // which is an answer
+		u.end(call, history.OK, func(r *history.Recorder) { r.RegisterOK(call, history.RegisterAnswer{}) })
+		return history.OK
 	case outcome == history.OK:
 		a := answer(reply)
-		if op.Kind != history.RegisterRead || op.Key != mapKey {
-			u.saw(op.Key, a.Version)
-		}
+		u.saw(op.Key, a.Version)
 		u.end(call, outcome, func(r *history.Recorder) { r.RegisterOK(call, a) })
 	case outcome == history.Fail:
 		refused := 0
-		if op.Kind == history.RegisterCAS && history.KindOf(err) == event.KindConflict {
+		if op.Kind == history.RegisterCAS && u.kind == event.KindConflict {
 			refused = 1
 			delete(u.seen, op.Key)
 		}

@@ -71,8 +71,15 @@ type Spec struct {
 func Workloads() []Spec {
 	return []Spec{
 		{"W1", "registers: settings and the shard map, read and written at every master", newRegisters, checkRegisters},
+		{"W2", "registry: agents register and leave, nodes are listed", newRegistry, checkRegistry},
 		{"W3", "bank: transfers over shards, with a ledger on both accounts", newBank, checkBank},
 		{"W4", "append: lists over shards, appended to and read in one transaction", newAppends, checkAppends},
+		{"W5", "graph: concepts, associations with their inverses, deletes with all of them; indexes", newGraph, checkGraph},
+		{"W6", "feed: the decisions of transactions, read from every master and from event storage", newFeed, checkFeed},
+		{"W7", "watch: the feed followed from now, from long ago, from what is not there yet, in parts, slowly", newWatch, checkWatch},
+		{"W8", "move: bank and append together, while leaders and replicas of shards move", newMove, checkMove},
+		{"W9", "order: long forks, sequences, unique ids, sets", newOrder, checkOrder},
+		{"W10", "membership: registers, while masters come and go", newMembership, checkRegisters},
 	}
 }
 
