@@ -91,9 +91,9 @@ func (t *tail) take(ctx context.Context, records []fsm.Record) error {
 	if len(chosen) == 0 && !t.sent.IsZero() && time.Since(t.sent) < t.keepAlive {
 		return ctx.Err()
 	}
-	s := t.view()
+	s := t.view() // published behind the outbox: what was just read there may be newer
 	err := t.to.Send(ctx, &transport.EventsOk{Events: chosen, Last: t.next - 1, Incarnation: t.incarnation,
-		Contract: transport.Contract{Seq: s.Seq(), Epoch: s.Epoch()}})
+		Contract: transport.Contract{Seq: max(s.Seq(), t.next-1), Epoch: s.Epoch()}})
 	t.sent = time.Now()
 	return err
 }

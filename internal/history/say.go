@@ -27,6 +27,28 @@ func say(t Txn) string {
 	return b.String()
 }
 
+// say is an operation for people.
+func (o *Register) say() string {
+	text := fmt.Sprintf("%d: client %d %s %s", o.Call, o.Client, o.Kind, o.Key)
+	switch o.Kind {
+	case RegisterWrite:
+		text += fmt.Sprintf(" %q", o.Value)
+	case RegisterCAS:
+		text += fmt.Sprintf(" %q if at version %d", o.Value, o.Expect)
+	}
+	if o.At != "" {
+		text += " at " + o.At
+	}
+	text += fmt.Sprintf(" (%s to %s): %s", moment(o.Invoke), moment(o.Return), o.Outcome)
+	if o.Outcome != OK {
+		return text + " " + o.Reason
+	}
+	if o.Kind == RegisterRead {
+		text += fmt.Sprintf(" %q", o.RegisterAnswer.Value)
+	}
+	return text + fmt.Sprintf(" version %d, event %d", o.RegisterAnswer.Version, o.RegisterAnswer.Seq)
+}
+
 func moment(at int64) string {
 	if at == Never {
 		return "never"

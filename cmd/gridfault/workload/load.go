@@ -220,8 +220,8 @@ func (u *user) attempt(ctx context.Context, t *transport.Txn) (*transport.TxnOk,
 
 // begin records that a request is about to be sent; 0: it is not recorded.
 func (u *user) begin(invoke func(*history.Recorder) uint64) (call uint64) {
-	u.sent.Add(1)
-	if u.env.Broken == EmptyHistory || u.env.Broken == DropsHistory && u.rng.IntN(1000) == 0 {
+	n := u.sent.Add(1)
+	if u.env.Broken == EmptyHistory || u.env.Broken == DropsHistory && n%1000 == 500 {
 		return 0
 	}
 	return invoke(u.env.History)
