@@ -1,7 +1,8 @@
 package history
 
 import (
-	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -161,7 +162,8 @@ func TestQueriesRecordedAndRead(t *testing.T) {
 	first, second := r.InvokeQuery(3, QueryOp{IndexScan, "s-"}), r.InvokeQuery(4, QueryOp{IndexNodes, ""})
 	r.Event(feedOf()[1])
 	r.QueryOK(first, []string{"s-1"})
-	r.Watch(WatchStep{Watcher: "w", From: 3, Begun: true, Seqs: []uint64{3}, Next: 4, Newest: 9})
+	step := WatchStep{Watcher: "w", From: 3, Begun: true, Seqs: []uint64{3}, Next: 4, Newest: 9}
+	r.Watch(step)
 	r.Fail(second, 0, "no")
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
@@ -170,9 +172,11 @@ func TestQueriesRecordedAndRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = "[s-1] {scan s-} 3 ok fail [{master-1 6 txn_committed b 2  x false 0 }] [{w 3 true [3] 4 9 [] 0}]"
+	if !slices.Equal(l.Events, feedOf()[1:2]) || !reflect.DeepEqual(l.Watches, []WatchStep{step}) || len(l.Queries) != 2 {
+		t.Fatalf("%+v", l)
+	}
 	a, b := l.Queries[0], l.Queries[1]
-	if got := fmt.Sprintf("%v %v %d %v %v %v %v", a.IDs, a.QueryOp, a.Client, a.Outcome, b.Outcome, l.Events, l.Watches); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
+	if !slices.Equal(a.IDs, []string{"s-1"}) || a.QueryOp != (QueryOp{IndexScan, "s-"}) || a.Client != 3 || a.Outcome != OK || b.Outcome != Fail {
+		t.Errorf("%+v", l.Queries)
 	}
 }
