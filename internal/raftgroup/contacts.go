@@ -28,7 +28,7 @@ type contactLog struct {
 	sent  uint64    // the clock when the latest answered request was sent
 	match uint64    // the last entry it is known to hold
 	at    time.Time // of the latest answer
-	wants time.Time // since when it holds the same entry while this leader has more; zero: it has all
+	wants time.Time // since when it answers, and holds the same entry while this leader has more; zero: it has all
 	stuck bool      // that has been so for too long, and no snapshot is on its way
 	fed   int       // snapshots on their way to it
 	near  time.Time // since when each answer has shown match within nearEntries of the leader's log; zero: the latest did not
@@ -61,16 +61,17 @@ func (c *contacts) answered(id raft.ServerID, term uint64, a answer) (turned boo
 	}
 	p := c.peers[id]
 	next := contactLog{sent: max(p.sent, a.sent), match: max(p.match, a.match), at: now, fed: p.fed}
+	away := now.Sub(p.at) > c.gap // it was silent: it could not take anything
 	if next.match < a.last {
 		next.wants = p.wants
-		if p.wants.IsZero() || next.match > p.match || p.fed > 0 {
+		if p.wants.IsZero() || next.match > p.match || p.fed > 0 || away {
 			next.wants = now
 		}
 		next.stuck = now.Sub(next.wants) > c.stall
 	}
 	if next.match > 0 && next.match+nearEntries >= a.last {
 		next.near = p.near
-		if p.near.IsZero() || now.Sub(p.at) > c.gap {
+		if p.near.IsZero() || away {
 			next.near = now
 		}
 	}

@@ -43,7 +43,7 @@ var excuses = []excuse{
 	{peerless, nil, "a peer that is silent, starts, or has a new leader"},
 	{tooOld, nil, "a replica needs entries that are behind a snapshot, and gets that"},
 	{closing, []string{"raft"}, "a master that is removed ends its streams"},
-	{stalled, []string{"disk", "net", "squeeze"}, "a follower whose disk does not answer, or that has no time, gets no further"},
+	{stalled, []string{"net", "squeeze"}, "a follower that has no time, or a line that loses, gets no further"},
 	{damaged, []string{"corrupt"}, "a file was damaged, and that was found"},
 	{nodeEnds, ends, "an agent reports the end of a node, which the fault has ended or has made leave"},
 	{diskFail, disks, "a disk fails"},
