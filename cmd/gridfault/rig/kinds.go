@@ -88,6 +88,16 @@ const (
 // Kinds is the table of all kinds. The result is shared and must not be changed.
 func Kinds() []Spec { return kinds }
 
+// MeetsNodes tells whether a fault of this kind can take a storage node away from those who need it.
+func (k Kind) MeetsNodes() bool {
+	switch k {
+	case CutCoordinator, CutShardLeader, NetLoss, PauseShard, PauseRandom, KillShard, KillRandom, KillRolling, PowerOne, PowerMinority, PowerTorn,
+		DiskError, DiskFull, DiskFrozen, DiskReadOnly, DiskSlow, CorruptFlip, CorruptTruncate, SqueezeCPU, SqueezeMemory, ShardTransfer, ReplicaReplace, KindPoint:
+		return true
+	}
+	return false
+}
+
 // Lookup finds a kind.
 func Lookup(k Kind) (Spec, error) {
 	for _, s := range kinds {

@@ -1,0 +1,76 @@
+package episode
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/workload"
+	"github.com/sutra-grid/sutra-grid/internal/history"
+)
+
+// judgeFault applies the rules on one fault, which lasted from shown.Began to end and was healed a moment later.
+func (r *run) judgeFault(shown *Shown, end, healed time.Time) {
+	if shown.Proof.Count == 0 {
+		r.found(RuleProof, string(shown.Kind), shown.Began, "nothing shows that the fault had an effect")
+	}
+	for _, l := range r.loads {
+		ok, all := l.Tally().Window(r.begun.Add(shown.Began), end)
+		shown.OK, shown.All = shown.OK+ok, shown.All+all
+	}
+	if r.majority(shown.Kind) && shown.All >= LeastJudged && float64(shown.OK) < LeastShare*float64(shown.All) {
+		r.found(RuleOperations, string(shown.Kind), shown.Began, "%d of %d operations succeeded while a majority was there; want %.0f %%", shown.OK, shown.All, 100*LeastShare)
+	}
+	if shown.Back = r.back(healed); shown.Back < 0 || shown.Back > RecoveryLimit {
+		r.found(RuleRecovery, string(shown.Kind), shown.Healed, "the first success came %s after everything ran again; want at most %s", shown.Back, RecoveryLimit)
+	}
+}
+
+// majority tells whether a fault leaves a majority of all that operations need. A shard of one voter has none without its node.
+func (r *run) majority(k rig.Kind) bool {
+	spec, err := rig.Lookup(k)
+	return err == nil && spec.Majority && (r.plan.Replicas > 1 || !spec.Kind.MeetsNodes())
+}
+
+// judge applies the rules on the whole run, the checkers among them.
+func (r *run) judge() error {
+	for _, l := range r.loads {
+		ok, failed, unknown := l.Tally().Counts()
+		r.v.OK, r.v.Failed, r.v.Unknown = r.v.OK+ok, r.v.Failed+failed, r.v.Unknown+unknown
+		log, reports, err := Check(r.history(l.id))
+		if err != nil {
+			return fmt.Errorf("check %s: %w", l.id, err)
+		}
+		l.log = log
+		r.v.Checkers = append(r.v.Checkers, reports...)
+		for _, report := range reports {
+			for _, a := range report.Anomalies {
+				r.found(RuleCheckers, string(a.Class), 0, "%s, %s: %s", l.id, report.Checker, a.Text)
+			}
+		}
+	}
+	r.v.Timeline = r.timeline()
+	if r.v.OK < LeastOK {
+		r.found(RuleOperations, "", 0, "%d operations succeeded; want %d to judge by", r.v.OK, LeastOK)
+	}
+	for _, line := range r.grid.Trouble() {
+		r.found(RuleTrouble, "", 0, "%s", line)
+	}
+	return nil
+}
+
+// Check judges a stored history by the workloads that it says it is of.
+func Check(path string) (*history.Log, []history.Report, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	log, err := history.ReadLog(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	reports, err := workload.Check(log)
+	return log, reports, err
+}
