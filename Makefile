@@ -1,6 +1,9 @@
 # Sutra Grid. Every target works from a clean clone with Go, make and gcc.
 BIN  := bin
 CMDS := gridmaster gridagent gridnode gridctl
+SOAK ?= 1h
+SEED ?=
+OUT  ?= gridfault-out
 DATA ?= dev-data
 FUZZTIME ?= 2m
 LOSSES ?= 1000
@@ -10,7 +13,7 @@ MATRIX ?= 10000
 VET  ?=
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./storagenode/vector/... ./master/txn/... ./client/...
 
-.PHONY: all build run test race check fuzz e2e e2e-large sim recall fault-kinds clean
+.PHONY: all build run test race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build faults-night faults-soak clean
 
 all: build
 
@@ -59,5 +62,17 @@ recall: ## vector search at full size, the index alone and as nodes use it: reca
 fault-kinds: ## every kind of fault once, on machines of their own (namespaces, loop devices, nft: root), each with its proof; KINDS=disk.full,… some; 4 minutes
 	GRID_FAULT_RIG=1 GRID_FAULT_KINDS=$(KINDS) go test -count=1 -timeout 20m -v -run 'TestAllKinds$$' ./cmd/gridfault/processes
 
+faults-build: ## the programs with fault points and mutations, and gridfault, into bin/faults/
+	go build -tags faults -o $(BIN)/faults/ $(addprefix ./cmd/,$(CMDS) gridfault)
+
+faults: faults-build ## under 5 minutes: fresh seeds in virtual time, six episodes of real processes, three mutations; SEED=n begins with that seed
+	$(BIN)/faults/gridfault run --profile fast --out $(OUT) $(addprefix --seed ,$(SEED))
+
+faults-night: faults-build ## 2,000 seeds, every workload under every family of faults, every mutation; hours
+	$(BIN)/faults/gridfault run --profile night --out $(OUT) $(addprefix --seed ,$(SEED))
+
+faults-soak: faults-build ## one grid of processes for SOAK, workloads and faults drawn anew every minute: what grows?
+	$(BIN)/faults/gridfault run --profile soak --soak $(SOAK) --out $(OUT) $(addprefix --seed ,$(SEED))
+
 clean:
-	rm -rf $(BIN) $(DATA)
+	rm -rf $(BIN) $(DATA) $(OUT)

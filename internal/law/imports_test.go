@@ -193,6 +193,28 @@ var edges = map[string][]struct{ target, reason string }{
 		{"master/offline", "a stopped master's directory"},
 		{"transport", "messages"},
 	},
+	"cmd/gridfault": {
+		{"cmd/gridfault/bubble", "children in virtual time"},
+		{"cmd/gridfault/episode", "what it runs"},
+		{"cmd/gridfault/processes", "rig P"},
+		{"cmd/gridfault/report", "what it tells"},
+		{"cmd/gridfault/rig", "kinds of faults"},
+		{"cmd/gridfault/sim", "rig S"},
+		{"cmd/gridfault/workload", "what there is to run"},
+		{"internal/fault", "points and mutations"},
+		{"internal/history", "the export of a history"},
+	},
+	"cmd/gridfault/episode": {
+		{"cmd/gridfault/rig", "the grid that is hurt"},
+		{"cmd/gridfault/workload", "what is run, and its checkers"},
+		{"internal/fault", "labels of points"},
+		{"internal/history", "what was asked and answered"},
+		{"transport", "who leads, for the timeline"},
+	},
+	"cmd/gridfault/report": {
+		{"cmd/gridfault/episode", "the verdict that is told"},
+		{"cmd/gridfault/rig", "what processes use"},
+	},
 	"cmd/gridfault/rig": {
 		{"fsm/event", "ids"},
 		{"transport", "the network over which a grid is reached"},

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/episode"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
+)
+
+// The budget within which a mutation must be caught.
+const (
+	mutationSeeds = 40 // runs in virtual time
+	mutationRuns  = 6  // runs of real processes
+)
+
+// mutant is one thing to break: the product (internal/fault) or the suite itself (workload).
+type mutant struct {
+	name      string
+	harness   bool
+	what      string
+	anomalies []string // any one of them shows it
+	workloads []string
+	faults    []string
+	rigs      string // "S", "P" or "SP"
+}
+
+// mutants is all of them.
+func mutants() []mutant {
+	var all []mutant
+	for _, m := range fault.Mutations() {
+		all = append(all, mutant{m.Name, false, m.What, m.Anomalies, m.Workloads, m.Faults, m.Rigs})
+	}
+	for _, h := range episode.Harnesses() {
+		all = append(all, mutant{string(h.Name), true, h.What, h.Anomalies, h.Workloads, h.Faults, "S"})
+	}
+	return all
+}
+
+func listMutations(out io.Writer) {
+	fmt.Fprintln(out, "MUTATION\tWHAT IS BROKEN\tSHOWS AS\tRIG\tWORKLOADS\tFAULTS")
+	for _, m := range mutants() {
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", m.name, m.what, strings.Join(m.anomalies, " "), m.rigs, strings.Join(m.workloads, " "), strings.Join(m.faults, " "))
+	}
+}
+
+// caught is what a hunt for a mutation has brought.
+type caught struct {
+	class string
+	seed  uint64
+	took  time.Duration // of real time
+	runs  int
+}
+
+// mutations breaks the product in the ways that are named, one after the other, and fails when one is not caught.
+func (s *suite) mutations(ctx context.Context, names string) error {
+	chosen, err := choose(names, s.seed)
+	if err != nil {
+		return err
+	}
+	var missed []string
+	fmt.Fprintln(s.out, "| mutation | verdict | anomaly | seed | time to detection | command |\n|---|---|---|---|---|---|")
+	for _, m := range chosen {
+		c, err := s.hunt(ctx, m)
+		if err != nil {
+			return fmt.Errorf("mutation %s: %w", m.name, err)
+		}
+		word := "caught"
+		if c.class == "" {
+			word = "not caught"
+			missed = append(missed, m.name)
+		}
+		fmt.Fprintf(s.out, "| %s | %s | %s | %d | %s | `gridfault run --mutation %s --seed %d` |\n", m.name, word, c.class, c.seed, c.took.Round(100*time.Millisecond), m.name, c.seed)
+	}
+	if len(missed) > 0 {
+		return fmt.Errorf("not caught: %s: %w", strings.Join(missed, ", "), errInvalid)
+	}
+	return nil
+}
+
+// choose finds mutations by name; "all", or "next N" of those of rig S, by rotation from a seed.
+func choose(names string, seed uint64) ([]mutant, error) {
+	all := slices.DeleteFunc(mutants(), func(m mutant) bool { return m.rigs == "" })
+	if names == "all" {
+		return all, nil
+	}
+	if n, ok := strings.CutPrefix(names, "next "); ok {
+		count, err := strconv.Atoi(n)
+		if err != nil || count < 1 {
+			return nil, usagef("mutation %q: want next N", names)
+		}
+		all = slices.DeleteFunc(all, func(m mutant) bool { return !strings.Contains(m.rigs, "S") })
+		var out []mutant
+		for i := range min(count, len(all)) {
+			out = append(out, all[(seed+uint64(i))%uint64(len(all))])
+		}
+		return out, nil
+	}
+	var out []mutant
+	for _, name := range list(names) {
+		i := slices.IndexFunc(all, func(m mutant) bool { return m.name == name })
+		if i < 0 {
+			return nil, usagef("mutation %q: there is none of this name that a run can see; gridfault list mutations shows them", name)
+		}
+		out = append(out, all[i])
+	}
+	return out, nil
+}
+
+// hunt runs seeds until one shows the mutation, or the budget is used up.
+func (s *suite) hunt(ctx context.Context, m mutant) (caught, error) {
+	began := time.Now()
+	b := s.bounds
+	b.Workloads, b.Kinds = m.workloads, m.faults
+	c := caught{}
+	each := func(dir string, v *episode.Verdict) (bool, error) {
+		c.runs++
+		if class := m.shownBy(v); class != "" {
+			c.class, c.seed, c.took = class, v.Plan.Seed, time.Since(began)
+		}
+		if !s.keep {
+			return c.class != "", s.drop(dir)
+		}
+		return c.class != "", s.tell(dir, v)
+	}
+	if strings.Contains(m.rigs, "S") {
+		b.Rig = episode.RigSim
+		plans, err := s.broken(m, b, mutationSeeds)
+		if err == nil {
+			err = s.simulate(ctx, plans, each)
+		}
+		return c, err
+	}
+	b.Rig = episode.RigProcesses
+	plans, err := s.broken(m, b, mutationRuns)
+	for _, p := range plans {
+		if err != nil || c.class != "" {
+			break
+		}
+		var v *episode.Verdict
+		var dir string
+		if v, dir, err = s.process(ctx, p); err == nil {
+			_, err = each(dir, v)
+		}
+	}
+	return c, err
+}
+
+// broken is plans of a grid, or of a suite, that is broken.
+func (s *suite) broken(m mutant, b episode.Bounds, n int) ([]episode.Plan, error) {
+	var plans []episode.Plan
+	for i := range n {
+		p, err := s.draw(s.seed+uint64(i), b)
+		if err != nil {
+			return nil, err
+		}
+		if p.Mutation = m.name; m.harness {
+			p.Mutation, p.Harness = "", episode.Harness(m.name)
+		}
+		plans = append(plans, p)
+	}
+	return plans, nil
+}
+
+// shownBy is the class by which a verdict shows a mutation; "": it does not.
+func (m mutant) shownBy(v *episode.Verdict) string {
+	for _, class := range v.Classes() {
+		if slices.Contains(m.anomalies, class) {
+			return class
+		}
+	}
+	return ""
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/episode"
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/processes"
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/report"
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/workload"
+)
+
+// suite runs plans and tells of them.
+type suite struct {
+	out, errw     io.Writer
+	dir           string
+	keep          bool
+	parallel      int
+	programs      string
+	require       []rig.Need
+	seed          uint64
+	bounds        episode.Bounds
+	able          func(rig.Kind) bool // in rig P, once it is known
+	label, action string              // of the only fault; empty: those that are drawn
+
+	mu  sync.Mutex // guards out
+	bad int        // guarded by mu
+	ran int        // guarded by mu
+}
+
+// draw is the plan of a seed within bounds.
+func (s *suite) draw(seed uint64, b episode.Bounds) (episode.Plan, error) {
+	if b.Rig == episode.RigProcesses {
+		if s.able == nil {
+			s.able = processes.Able(s.processes(episode.Plan{}, ""))
+		}
+		b.Able = s.able
+	}
+	p, err := episode.Draw(seed, b)
+	if err == nil && s.label != "" {
+		p.Faults = []rig.Fault{{Kind: rig.KindPoint, Dice: seed, Hold: 3 * time.Second, Rest: 3 * time.Second, Label: s.label, Action: s.action}}
+		err = p.Validate()
+	}
+	return p, err
+}
+
+// all runs plans, those of rig S several at once, and fails when one is not valid.
+func (s *suite) all(ctx context.Context, plans []episode.Plan) error {
+	var sims []episode.Plan
+	for _, p := range plans {
+		if p.Rig == episode.RigSim {
+			sims = append(sims, p)
+		}
+	}
+	each := func(dir string, v *episode.Verdict) (bool, error) { return false, s.tell(dir, v) }
+	if err := s.simulate(ctx, sims, each); err != nil {
+		return err
+	}
+	for _, p := range plans {
+		if p.Rig != episode.RigProcesses {
+			continue
+		}
+		v, dir, err := s.process(ctx, p)
+		if err != nil {
+			return err
+		}
+		if err := s.tell(dir, v); err != nil {
+			return err
+		}
+	}
+	return s.end()
+}
+
+// span runs as many seeds as fit into a time.
+func (s *suite) span(ctx context.Context, d time.Duration) error {
+	until := time.Now().Add(d)
+	for seed := s.seed; time.Now().Before(until) && ctx.Err() == nil; {
+		var plans []episode.Plan
+		for range s.batch() {
+			p, err := s.draw(seed, s.bounds)
+			if err != nil {
+				return err
+			}
+			plans = append(plans, p)
+			seed++
+		}
+		if err := s.all(ctx, plans); err != nil && !errors.Is(err, errInvalid) {
+			return err
+		}
+	}
+	return s.end()
+}
+
+// batch is how many plans are begun together.
+func (s *suite) batch() int {
+	if s.bounds.Rig == episode.RigProcesses {
+		return 1
+	}
+	return 8 * s.parallel
+}
+
+// pairs runs each workload under each family of faults.
+func (s *suite) pairs(ctx context.Context) error {
+	workloads := s.bounds.Workloads
+	if len(workloads) == 0 {
+		for _, spec := range workload.Workloads() {
+			workloads = append(workloads, spec.ID)
+		}
+	}
+	families := s.bounds.Kinds
+	if len(families) == 0 {
+		families = episode.Families()
+	}
+	seed, left := s.seed, []string(nil)
+	for _, id := range workloads {
+		for _, family := range families {
+			one := s.bounds
+			one.Workloads, one.Kinds = []string{id}, []string{family}
+			p, err := s.draw(seed, one)
+			if errors.Is(err, rig.ErrUnsupported) {
+				left = append(left, id+" under "+family)
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			seed++
+			if err := s.all(ctx, []episode.Plan{p}); err != nil && !errors.Is(err, errInvalid) {
+				return err
+			}
+		}
+	}
+	if len(left) > 0 {
+		fmt.Fprintf(s.out, "left out, this machine cannot do it: %s\n", strings.Join(left, ", "))
+	}
+	return s.end()
+}
+
+// process runs one plan on real processes.
+func (s *suite) process(ctx context.Context, p episode.Plan) (v *episode.Verdict, dir string, err error) {
+	if dir, err = s.place(p); err != nil {
+		return nil, "", err
+	}
+	g, err := processes.Open(ctx, s.processes(p, dir))
+	if err != nil {
+		return nil, dir, fmt.Errorf("start the grid: %w", err)
+	}
+	v, err = episode.Run(ctx, g, p, dir)
+	err = errors.Join(err, g.Close())
+	if err != nil {
+		return nil, dir, fmt.Errorf("seed %d: %w; its logs are in %s", p.Seed, err, dir)
+	}
+	return v, dir, nil
+}
+
+// processes is how a plan's grid is started.
+func (s *suite) processes(p episode.Plan, dir string) processes.Config {
+	cfg := processes.DefaultConfig()
+	cfg.Programs, cfg.Dir, cfg.Require = s.programs, filepath.Join(dir, "grid"), s.require
+	cfg.Masters, cfg.Shards, cfg.Replicas = p.Masters, p.Shards, p.Replicas
+	cfg.Log = slog.New(slog.NewTextHandler(s.errw, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if p.Mutation != "" {
+		cfg.Env = []string{"GRID_MUTATION=" + p.Mutation}
+	}
+	return cfg
+}
+
+// place is an empty directory for a run.
+func (s *suite) place(p episode.Plan) (string, error) {
+	name := fmt.Sprintf("%s-%d-%s", p.Rig, p.Seed, strings.Join(p.Workloads, "-"))
+	if broken := p.Mutation + string(p.Harness); broken != "" {
+		name += "-" + broken
+	}
+	dir, err := filepath.Abs(filepath.Join(s.dir, name))
+	if err != nil {
+		return "", err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return "", err
+	}
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// tell says and stores what a run has shown, or removes it.
+func (s *suite) tell(dir string, v *episode.Verdict) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ran++
+	if v.Again == "" {
+		v.Again = "gridfault replay " + filepath.Join(filepath.Base(s.dir), filepath.Base(dir))
+	}
+	if v.Valid && !s.keep {
+		fmt.Fprintln(s.out, report.Line(v))
+		return os.RemoveAll(dir)
+	}
+	if !v.Valid {
+		s.bad++
+	}
+	if err := report.Write(dir, v); err != nil {
+		return err
+	}
+	return show(s.out, dir, v)
+}
+
+// drop removes a run that has said what it had to say.
+func (s *suite) drop(dir string) error { return os.RemoveAll(dir) }
+
+// end sums up, and fails when a run was not valid.
+func (s *suite) end() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bad == 0 {
+		return nil
+	}
+	return errInvalid
+}
+
+// show says what a stored run has shown, and makes its page.
+func show(out io.Writer, dir string, v *episode.Verdict) error {
+	page, err := report.Page(v)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, report.PageFile), page, 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, report.Line(v))
+	for _, f := range v.Findings {
+		fmt.Fprintf(out, "  %s %s: %s\n", f.Rule, f.What, strings.ReplaceAll(f.Text, "\n", "\n    "))
+	}
+	fmt.Fprintf(out, "  %s\n", filepath.Join(dir, report.PageFile))
+	if !v.Valid {
+		fmt.Fprintf(out, "  again: %s\n", v.Again)
+	}
+	return nil
+}
