@@ -170,7 +170,7 @@ func (s *suite) broken(m mutant, b episode.Bounds, n int) ([]episode.Plan, error
 // shownBy is the class by which a verdict shows a mutation; "": it does not.
 func (m mutant) shownBy(v *episode.Verdict) string {
 	for _, class := range v.Classes() {
-		if slices.Contains(m.anomalies, class) {
+		if name := strings.TrimSuffix(strings.TrimSuffix(class, "-realtime"), "-process"); slices.Contains(m.anomalies, class) || slices.Contains(m.anomalies, name) {
 			return class
 		}
 	}

@@ -43,12 +43,7 @@ func (r *run) judge() error {
 			return fmt.Errorf("check %s: %w", l.id, err)
 		}
 		l.log = log
-		r.v.Checkers = append(r.v.Checkers, reports...)
-		for _, report := range reports {
-			for _, a := range report.Anomalies {
-				r.found(RuleCheckers, string(a.Class), 0, "%s, %s: %s", l.id, report.Checker, a.Text)
-			}
-		}
+		r.judgeReports(l.id, reports)
 	}
 	r.v.Timeline = r.timeline()
 	if r.v.OK < LeastOK {
@@ -58,6 +53,15 @@ func (r *run) judge() error {
 		r.found(RuleTrouble, "", 0, "%s", line)
 	}
 	return nil
+}
+
+func (r *run) judgeReports(of string, reports []history.Report) {
+	r.v.Checkers = append(r.v.Checkers, reports...)
+	for _, report := range reports {
+		for _, a := range report.Anomalies {
+			r.found(RuleCheckers, string(a.Class), 0, "%s, %s: %s", of, report.Checker, a.Text)
+		}
+	}
 }
 
 // Check judges a stored history by the workloads that it says it is of.

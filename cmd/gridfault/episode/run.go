@@ -112,6 +112,10 @@ func (r *run) live(ctx context.Context) error {
 			return fmt.Errorf("set up %s: %w", l.id, err)
 		}
 	}
+	inside, err := workload.NewInspector(setup, r.grid)
+	if err != nil {
+		return fmt.Errorf("look at the grid: %w", err)
+	}
 	r.begun = time.Now()
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -127,15 +131,15 @@ func (r *run) live(ctx context.Context) error {
 	var looking error
 	wg.Go(func() { r.sample(loading) })
 	wg.Go(func() { looking = r.observe(loading) })
-	err := r.faults(ctx)
+	err = r.faults(ctx)
 	stop()
 	wg.Wait()
 	r.ended = time.Since(r.begun)
 	if err := errors.Join(append(errs, err, looking)...); err != nil {
-		return err
+		return errors.Join(err, inside.Close())
 	}
-	r.settle(ctx)
-	return ctx.Err()
+	r.settle(ctx, inside)
+	return errors.Join(ctx.Err(), inside.Close())
 }
 
 // faults lets the faults happen, one after the other.
@@ -201,8 +205,8 @@ func (r *run) back(healed time.Time) time.Duration {
 	return worst
 }
 
-// settle lets every workload do its final reads and wait for the feed, in time.
-func (r *run) settle(ctx context.Context) {
+// settle lets every workload do its final reads, in time, and then looks at the grid from inside.
+func (r *run) settle(ctx context.Context, inside *workload.Inspector) {
 	limit, cancel := context.WithTimeout(ctx, RestLimit)
 	defer cancel()
 	for _, l := range r.loads {
@@ -210,6 +214,7 @@ func (r *run) settle(ctx context.Context) {
 			r.found(RuleRest, l.id, time.Since(r.begun), "%s had not come to rest %s after the last fault: %v", l.id, RestLimit, err)
 		}
 	}
+	r.judgeReports("inside", inside.Inspect(limit))
 }
 
 // sample notes what the processes use until ctx ends.
