@@ -53,11 +53,12 @@ type Bounds struct {
 
 // Bounds of what is drawn, in the time of the rig.
 const (
-	simRate, processRate = 80, 300 // requests per second: enough to judge by, and seconds of virtual time must cost few of a core
-	warmTime             = 2 * time.Second
-	leastHold, mostHold  = 500 * time.Millisecond, 4 * time.Second
-	leastRest, mostRest  = 1500 * time.Millisecond, 3 * time.Second
-	shards               = 2 // in rig S and rig P: a transaction over shards needs two, W3 adds its own third concept
+	simRequests         = 1500 // of a run in virtual time: enough to judge by, and few enough for seconds of a core
+	processRate         = 300  // requests per second of real processes
+	warmTime            = 2 * time.Second
+	leastHold, mostHold = 500 * time.Millisecond, 4 * time.Second
+	leastRest, mostRest = 1500 * time.Millisecond, 3 * time.Second
+	shards              = 2 // in rig S and rig P: a transaction over shards needs two, W3 adds its own third concept
 )
 
 // Validate says everything that is wrong with a plan.
@@ -135,7 +136,7 @@ func Draw(seed uint64, b Bounds) (Plan, error) {
 	})
 	p := Plan{Seed: seed, Rig: b.Rig, Masters: b.Masters, Shards: shards, Replicas: b.Replicas, Clients: 10, Rate: processRate, Warm: warmTime}
 	if b.Rig == RigSim {
-		p.Rate = simRate
+		p.Rate = simRequests / max(b.Length-warmTime, time.Second).Seconds()
 	}
 	if p.Masters == 0 {
 		p.Masters = 3
@@ -179,8 +180,10 @@ func (p *Plan) fits(k rig.Kind) bool {
 		return p.Replicas > 1
 	case rig.CutCoordinator:
 		return !off
-	case rig.PauseShard, rig.PauseRandom:
+	case rig.PauseShard:
 		return !off || p.Replicas > 1
+	case rig.PauseRandom:
+		return p.Replicas > 1 // else it may meet a node without a replica, which has nothing to say
 	}
 	return true
 }

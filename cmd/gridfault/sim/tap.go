@@ -107,6 +107,7 @@ func explained(message string) bool { return slices.Contains(expected, message) 
 var expected = []string{
 	"raft: peer has newer term, stopping replication",
 	"raft: failed to decode incoming command", // its connection was reset
+	"raft: failed to flush response",          // so was this one
 	"raft: failed to make requestVote RPC",
 	"raft: failed to heartbeat to",
 	"raft: failed to appendEntries to",
