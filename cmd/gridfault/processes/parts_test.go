@@ -1,6 +1,7 @@
 package processes
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -8,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
 
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -194,5 +198,48 @@ func TestSurvivors(t *testing.T) {
 		if there == 0 || there >= n {
 			t.Fatalf("%d bytes at %d: %d of it are there", n, end, there)
 		}
+	}
+}
+
+// TestOnlyWholeLogsAreTorn: a log made by raft-wal is torn behind its last write; one that has a part of a write there already is left alone.
+func TestOnlyWholeLogsAreTorn(t *testing.T) {
+	dir := t.TempDir()
+	log, err := wal.Open(dir, wal.WithSegmentSize(64<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(20) {
+		if err := log.StoreLogs([]*raft.Log{{Index: 2*i + 1, Data: make([]byte, 40*i)}, {Index: 2*i + 2, Data: []byte("x")}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	whole, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := len(bytes.TrimRight(whole, "\x00"))
+	if got := wholeEnd(whole); got != (end+7)/8*8 {
+		t.Fatalf("the last write ends at %d, found %d", end, got)
+	}
+	f := &trial{rng: rand.New(rand.NewPCG(1, 2))}
+	if lost, err := f.tearLog(files[0]); err != nil || lost == 0 {
+		t.Errorf("%d bytes lost, %v", lost, err)
+	}
+	torn, err := os.ReadFile(files[0])
+	if err != nil || !bytes.Equal(torn[:end], whole[:end]) || bytes.Equal(torn, whole) {
+		t.Errorf("what was whole is changed, or nothing was torn: %v", err)
+	}
+	if got := wholeEnd(torn); got != (end+7)/8*8 {
+		t.Errorf("the last whole write of the torn log ends at %d, found %d", end, got)
+	}
+	if lost, err := f.tearLog(files[0]); err != nil || lost != 0 {
+		t.Errorf("torn twice: %d bytes lost, %v", lost, err)
 	}
 }

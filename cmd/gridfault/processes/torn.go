@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,11 +66,14 @@ func tails(data string) (list []string, err error) {
 const (
 	sectorBytes = 512
 	blockBytes  = 4096 // of ext4
-	frameBytes  = 8    // of raft-wal: the header of an entry, and what everything is rounded up to
+
+	segmentHeader = 32 // of raft-wal: a file's
+	frameBytes    = 8  // of raft-wal: the header of an entry, and what everything is rounded up to
 )
 
 // tearLog writes a part of one more entry behind the end of a log, and returns how many bytes of it are missing. A log that was not
-// begun is left alone: its file has no block that shows anything.
+// begun is left alone: its file has no block that shows anything. So is one behind whose last whole write there is something already: that
+// is a write which the power loss itself has torn, and there is never another one under way.
 func (t *trial) tearLog(path string) (lost int, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -80,8 +84,8 @@ func (t *trial) tearLog(path string) (lost int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	end := (len(bytes.TrimRight(content, "\x00")) + frameBytes - 1) / frameBytes * frameBytes
-	if end == 0 || end%blockBytes == 0 {
+	end := wholeEnd(content)
+	if end == 0 || end%blockBytes == 0 || len(bytes.TrimRight(content[end:], "\x00")) > 0 {
 		return 0, nil
 	}
 	write := t.unfinished()
@@ -92,6 +96,29 @@ func (t *trial) tearLog(path string) (lost int, err error) {
 		lost -= s.to - s.from
 	}
 	return lost + len(write), f.Sync()
+}
+
+// wholeEnd is where the last whole write of a log's file ends; 0: there is none. A write is frames up to a commit, which has their checksum;
+// that of the first one covers the file's header too.
+func wholeEnd(file []byte) (end int) {
+	start, at := 0, segmentHeader
+	for at+frameBytes <= len(file) {
+		value := binary.LittleEndian.Uint32(file[at+4:])
+		switch file[at] {
+		case segment.FrameEntry, segment.FrameIndex:
+			at += frameBytes + (int(value)+frameBytes-1)/frameBytes*frameBytes
+			continue
+		case segment.FrameCommit:
+			if crc32.Checksum(file[start:at], crc32.MakeTable(crc32.Castagnoli)) != value {
+				return end
+			}
+			at += frameBytes
+			start, end = at, at
+			continue
+		}
+		return end
+	}
+	return end
 }
 
 // unfinished is an entry as raft-wal writes it: a header with its type and size, and its content, which has no zeros.
