@@ -41,7 +41,6 @@ func (s sound) Close() error                { return nil }
 
 // tryout is one run of a workload.
 type tryout struct {
-	*world
 	log    *history.Log
 	checks []history.Report
 	tally  *workload.Tally
