@@ -41,7 +41,7 @@ func TestEveryGridMessageIsAnswered(t *testing.T) {
 		}
 		return true
 	}
-	for _, name := range []string{"../transport/messages_grid.go", "../transport/messages_members.go", "../transport/messages_checks.go", "../transport/messages_feed.go", "../transport/messages_shards.go"} {
+	for _, name := range []string{"../transport/messages_grid.go", "../transport/messages_members.go", "../transport/messages_checks.go", "../transport/messages_feed.go", "../transport/messages_shards.go", "../transport/messages_settings.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
 		if err != nil {
 			t.Fatal(err)

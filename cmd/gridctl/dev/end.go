@@ -13,9 +13,9 @@ import (
 const (
 	agentPatience  = 7 * time.Second // they end their nodes first
 	nodePatience   = 3 * time.Second // those whose agent is dead
-	masterPatience = 4 * time.Second
-	eventsPatience = 3 * time.Second
-	killPatience   = 500 * time.Millisecond // from SIGKILL to the end
+	masterPatience = 3 * time.Second
+	eventsPatience = 2500 * time.Millisecond
+	killPatience   = time.Second // from SIGKILL to the end, on a busy machine
 )
 
 // target is a process to end.
