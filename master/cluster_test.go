@@ -204,7 +204,7 @@ func (c *cluster) peer(id event.MasterID) Peer {
 	return p
 }
 
-// leader waits until all running masters know the same leader, and returns it and the others that run.
+// leader waits until all running masters know the same leader and it has started the grid, and returns it and the others that run.
 func (c *cluster) leader() (leader event.MasterID, followers []event.MasterID) {
 	c.t.Helper()
 	deadline := time.After(patience)
@@ -217,7 +217,7 @@ func (c *cluster) leader() (leader event.MasterID, followers []event.MasterID) {
 			if m == nil {
 				continue
 			}
-			changed = append(changed, m.core.group.LeaderChanged())
+			changed = append(changed, m.core.group.LeaderChanged(), m.core.replica.Changed())
 			now, _, known := m.core.group.Leader()
 			owner := event.MasterID(now.Owner())
 			if !known || c.up[owner] == nil || leader != "" && leader != owner {
@@ -231,7 +231,7 @@ func (c *cluster) leader() (leader event.MasterID, followers []event.MasterID) {
 				followers = append(followers, id)
 			}
 		}
-		if agree && leader != "" {
+		if agree && leader != "" && c.up[leader].core.replica.View().GridID() != "" {
 			return leader, followers
 		}
 		merged, done := make(chan struct{}, len(changed)), make(chan struct{})
