@@ -27,17 +27,18 @@ type mutant struct {
 	anomalies []string // any one of them shows it
 	workloads []string
 	faults    []string
-	rigs      string // "S", "P" or "SP"
+	rigs      string        // "S", "P" or "SP"
+	hold      time.Duration // that a fault lasts at least; 0: as it is drawn
 }
 
 // mutants is all of them.
 func mutants() []mutant {
 	var all []mutant
 	for _, m := range fault.Mutations() {
-		all = append(all, mutant{m.Name, false, m.What, m.Anomalies, m.Workloads, m.Faults, m.Rigs})
+		all = append(all, mutant{m.Name, false, m.What, m.Anomalies, m.Workloads, m.Faults, m.Rigs, m.Hold})
 	}
 	for _, h := range episode.Harnesses() {
-		all = append(all, mutant{string(h.Name), true, h.What, h.Anomalies, h.Workloads, h.Faults, "S"})
+		all = append(all, mutant{string(h.Name), true, h.What, h.Anomalies, h.Workloads, h.Faults, "S", h.Hold})
 	}
 	return all
 }
@@ -116,7 +117,8 @@ func choose(names string, seed uint64) ([]mutant, error) {
 func (s *suite) hunt(ctx context.Context, m mutant) (caught, error) {
 	began := time.Now()
 	b := s.bounds
-	b.Workloads, b.Kinds = m.workloads, m.faults
+	b.Workloads, b.Kinds, b.Hold = m.workloads, m.faults, m.hold
+	b.Length = max(b.Length, b.Room())
 	c := caught{}
 	each := func(dir string, v *episode.Verdict) (bool, error) {
 		c.runs++

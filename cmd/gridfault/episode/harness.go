@@ -2,6 +2,7 @@ package episode
 
 import (
 	"context"
+	"time"
 
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/workload"
@@ -14,9 +15,10 @@ type Harness string
 type HarnessSpec struct {
 	Name      Harness
 	What      string
-	Anomalies []string // any one of them shows it
-	Workloads []string // that can see it
-	Faults    []string // without which it may not show
+	Anomalies []string      // any one of them shows it
+	Workloads []string      // that can see it
+	Faults    []string      // without which it may not show
+	Hold      time.Duration // that a fault lasts at least; 0: as it is drawn
 	broken    workload.Broken
 }
 
@@ -26,10 +28,10 @@ const idleNemesis Harness = "nemesis-does-nothing"
 // Harnesses is the table of all.
 func Harnesses() []HarnessSpec {
 	return []HarnessSpec{
-		{"unknown-as-fail", "what nobody knows is recorded as a failure", []string{"G1a", "bank-total", "bank-symmetry", "not-linearizable", "lost-write", "garbage-read"}, []string{"W3", "W4"}, []string{"kill", "partition"}, workload.UnknownAsFail},
-		{"history-drops", "one line in a thousand is not recorded", []string{"incomplete"}, []string{"W3", "W4"}, nil, workload.DropsHistory},
-		{"empty-history", "nothing is recorded", []string{"empty", "incomplete", "undecided"}, []string{"W3", "W4"}, nil, workload.EmptyHistory},
-		{idleNemesis, "faults are said to happen and do not", []string{string(RuleProof)}, []string{"W3"}, nil, ""},
+		{"unknown-as-fail", "what nobody knows is recorded as a failure", []string{"G1a", "bank-total", "bank-symmetry", "not-linearizable", "lost-write", "garbage-read"}, []string{"W3", "W4"}, []string{"kill.masters"}, 12 * time.Second, workload.UnknownAsFail},
+		{"history-drops", "one line in a thousand is not recorded", []string{"incomplete"}, []string{"W3", "W4"}, nil, 0, workload.DropsHistory},
+		{"empty-history", "nothing is recorded", []string{"empty", "incomplete", "undecided"}, []string{"W3", "W4"}, nil, 0, workload.EmptyHistory},
+		{idleNemesis, "faults are said to happen and do not", []string{string(RuleProof)}, []string{"W3"}, nil, 0, ""},
 	}
 }
 

@@ -47,6 +47,7 @@ type Bounds struct {
 	Kinds     []string // kinds or families of faults; empty: all that the rig can do
 	Able      func(rig.Kind) bool
 	Length    time.Duration // of the load
+	Hold      time.Duration // that a fault lasts at least; 0: half a second
 	Masters   int           // 0: three, sometimes five in rig S
 	Replicas  int           // 0: one or three
 }
@@ -123,6 +124,14 @@ func Families() []string {
 	return out
 }
 
+// Room is the least length of a load that a fault of these bounds fits into.
+func (b Bounds) Room() time.Duration {
+	if b.Hold == 0 {
+		return 0
+	}
+	return warmTime + b.Hold + mostHold - leastHold + mostRest
+}
+
 // Draw is the plan of a seed.
 func Draw(seed uint64, b Bounds) (Plan, error) {
 	dice := rand.New(rand.NewPCG(seed, 0x6661756c74))
@@ -159,7 +168,7 @@ func Draw(seed uint64, b Bounds) (Plan, error) {
 		return Plan{}, fmt.Errorf("faults %s with %s: %w", strings.Join(b.Kinds, ", "), p.Workloads[0], rig.ErrUnsupported)
 	}
 	for left := b.Length - warmTime; left > 0; {
-		f := drawFault(kinds, dice)
+		f := drawFault(kinds, b.Hold, dice)
 		if f.Hold+f.Rest > left {
 			f.Hold, f.Rest = min(f.Hold, left/2), left-min(f.Hold, left/2)
 		}
@@ -188,8 +197,9 @@ func (p *Plan) fits(k rig.Kind) bool {
 	return true
 }
 
-func drawFault(kinds []rig.Kind, dice *rand.Rand) rig.Fault {
-	f := rig.Fault{Kind: kinds[dice.IntN(len(kinds))], Dice: dice.Uint64(), Hold: between(dice, leastHold, mostHold), Rest: between(dice, leastRest, mostRest)}
+func drawFault(kinds []rig.Kind, hold time.Duration, dice *rand.Rand) rig.Fault {
+	hold = max(hold, leastHold)
+	f := rig.Fault{Kind: kinds[dice.IntN(len(kinds))], Dice: dice.Uint64(), Hold: between(dice, hold, hold+mostHold-leastHold), Rest: between(dice, leastRest, mostRest)}
 	if f.Kind == rig.KindPoint {
 		f.Label, f.Action = drawPoint(dice)
 	}
