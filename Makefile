@@ -11,9 +11,11 @@ HOURS ?= 2
 NODES ?= 300
 MATRIX ?= 10000
 VET  ?=
+BENCH ?= yes
+ONLY ?=
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./storagenode/vector/... ./master/txn/... ./client/...
 
-.PHONY: all build run test race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build faults-night faults-soak clean
+.PHONY: all build run test race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build faults-night faults-soak bench bench-quick bench-build bench-test bench-lint clean
 
 all: build
 
@@ -40,6 +42,7 @@ check: ## format, vet, staticcheck, go.mod, import law and style measures, 5 s o
 	go mod tidy -diff
 	go test ./internal/law
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=5s
+	@[ "$(BENCH)" = no ] || $(MAKE) --no-print-directory bench-lint # BENCH=no: without what etcd brings along
 
 fuzz: ## 2 minutes of each fuzz target, or FUZZTIME
 	@internal/law/fuzz.sh $(FUZZTIME) $(CURDIR)/$(BIN)/fuzz
@@ -73,6 +76,23 @@ faults-night: faults-build ## 2,000 seeds, every workload under every family of 
 
 faults-soak: faults-build ## one grid of processes for SOAK, workloads and faults drawn anew every minute: what grows?
 	$(BIN)/faults/gridfault run --profile soak --soak $(SOAK) --out $(OUT) $(addprefix --seed ,$(SEED))
+
+bench: bench-build ## every row of docs/performance.md beside etcd and PostgreSQL, into bench/RESULTS.md; over an hour of a quiet machine; ONLY=P1,P3 some
+	$(BIN)/gridbench --bin $(BIN) $(addprefix --only ,$(ONLY))
+
+bench-quick: bench-build ## P1 to P8, P12 and P14 in short runs; what it measures takes 3 minutes
+	$(BIN)/gridbench --bin $(BIN) --quick $(addprefix --only ,$(ONLY))
+
+bench-build: build
+	go -C bench build -o $(CURDIR)/$(BIN)/gridbench .
+
+bench-test: ## the tests of bench/, a module of its own: etcd and a PostgreSQL client are built
+	go -C bench test ./...
+
+bench-lint:
+	go -C bench vet ./...
+	cd bench && go tool staticcheck ./...
+	go -C bench mod tidy -diff
 
 clean:
 	rm -rf $(BIN) $(DATA) $(OUT)

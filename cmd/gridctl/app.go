@@ -55,7 +55,7 @@ func newApp(out *printer) *cli.App {
 		Commands: []*cli.Command{
 			dev.Command(), statusCommand(out), agentsCommand(out), nodesCommand(out), shardsCommand(out), raftCommand(out), snapshotCommand(out),
 			importCommand(out), getCommand(out), putCommand(out), linkCommand(out), neighborsCommand(out), pathCommand(out), queryCommand(out), searchCommand(out),
-			txnCommand(out), eventsCommand(out), feedCommand(out),
+			txnCommand(out), eventsCommand(out), feedCommand(out), benchCommand(out),
 		},
 		OnUsageError:   onUsageError,
 		ExitErrHandler: func(*cli.Context, error) {},

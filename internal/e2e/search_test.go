@@ -63,4 +63,5 @@ func TestSearchByText(t *testing.T) {
 	g.stop()
 	g.start()
 	search(contents[1], "--text", "a star burns hydrogen")
+	checkBench(t, g)
 }

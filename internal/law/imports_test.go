@@ -44,6 +44,12 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/event", "ids and error kinds"},
 		{"transport", "operations, results and limits"},
 	},
+	"internal/load": {
+		{"client", "load comes from the library, as users' does"},
+		{"fsm/event", "events that are committed, and kinds of errors"},
+		{"fsm/shardmap", "which concepts lie on different shards"},
+		{"transport", "the masters, and requests"},
+	},
 	"internal/semanticwalk": {
 		{"fsm/event", "error kinds"},
 		{"transport", "the semantic requests and their limits"},
@@ -188,6 +194,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm", "names of settings"},
 		{"fsm/event", "ids, events and errors"},
 		{"fsm/shardmap", "locate"},
+		{"internal/load", "gridctl bench"},
 		{"internal/raftgroup", "entries of a stopped master's log"},
 		{"internal/txnjson", "the form of a transaction's file"},
 		{"master/offline", "a stopped master's directory"},
