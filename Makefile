@@ -13,9 +13,10 @@ MATRIX ?= 10000
 VET  ?=
 BENCH ?= yes
 ONLY ?=
+HOT := ./fsm ./fsm/event ./fsm/shardmap ./internal/emit ./internal/raftgroup ./storagenode/engine ./storagenode/lock ./storagenode/vector ./client
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./storagenode/vector/... ./master/txn/... ./client/...
 
-.PHONY: all build run test race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build faults-night faults-soak bench bench-quick bench-build bench-test bench-lint clean
+.PHONY: all build run test race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build faults-night faults-soak bench bench-quick bench-build bench-test bench-lint bench-micro bench-check bench-baseline clean
 
 all: build
 
@@ -88,6 +89,16 @@ bench-build: build
 
 bench-test: ## the tests of bench/, a module of its own: etcd and a PostgreSQL client are built
 	go -C bench test ./...
+
+bench-check: bench-micro ## the micro-benchmarks of hot paths against bench/baseline.txt: fails if one is slower by over 15 %; 4 minutes of a quiet machine
+	@bench/check.sh $(BIN)/micro.txt
+
+bench-baseline: bench-micro ## a new baseline, for a change that is meant to be slower, or another machine
+	cp $(BIN)/micro.txt bench/baseline.txt
+
+bench-micro:
+	@mkdir -p $(BIN)
+	go test -run '^$$' -bench . -benchtime 50ms -count 6 -p 1 -timeout 20m $(HOT) > $(BIN)/micro.txt || { cat $(BIN)/micro.txt; exit 1; }
 
 bench-lint:
 	go -C bench vet ./...

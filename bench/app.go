@@ -25,6 +25,7 @@ type options struct {
 	only     []string      // ids of rows
 	rounds   int           // of each row, at least 1
 	duration time.Duration // of one run of P1; others are a part of it
+	events   int           // that P10 asks among, at least 1
 	seed     uint64
 	quick    bool
 }
@@ -40,6 +41,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 			&cli.StringSliceFlag{Name: "only", Usage: "measure only these rows: `P1,P3`"},
 			&cli.IntFlag{Name: "rounds", Usage: "how often each row is measured (default: 5, quick 2)"},
 			&cli.DurationFlag{Name: "duration", Usage: "of one run of P1; other rows take a part of it (default: 30s, quick 3s)"},
+			&cli.IntFlag{Name: "events", Value: 1_000_000, Usage: "events that P10 asks among; its target speaks of 10 million"},
 			&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "of what the load draws"},
 			&cli.BoolFlag{Name: "quick", Usage: "short runs of P1 to P8, P12 and P14"},
 		},
@@ -70,14 +72,14 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 // optionsOf completes and checks what was asked for.
 func optionsOf(c *cli.Context) (options, error) {
 	o := options{bin: c.String("bin"), out: c.String("out"), temp: c.String("temp"), data: c.String("data"), only: onlyOf(c.StringSlice("only")),
-		rounds: c.Int("rounds"), duration: c.Duration("duration"), seed: c.Uint64("seed"), quick: c.Bool("quick")}
+		rounds: c.Int("rounds"), duration: c.Duration("duration"), events: c.Int("events"), seed: c.Uint64("seed"), quick: c.Bool("quick")}
 	rounds, duration := 5, 30*time.Second
 	if o.quick {
 		rounds, duration = 2, 3*time.Second
 	}
 	o.rounds, o.duration = cmp.Or(o.rounds, rounds), cmp.Or(o.duration, duration)
-	if o.rounds < 1 || o.duration < time.Second {
-		return o, fmt.Errorf("--rounds %d --duration %s: want at least 1 and 1s", o.rounds, o.duration)
+	if o.rounds < 1 || o.duration < time.Second || o.events < 1 {
+		return o, fmt.Errorf("--rounds %d --duration %s --events %d: want at least 1, 1s and 1", o.rounds, o.duration, o.events)
 	}
 	if len(o.only) == 0 && o.quick {
 		o.only = quickRows()

@@ -43,6 +43,9 @@ func measure(ctx context.Context, o options, errw io.Writer) (err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
+		return err
+	}
 	if b.dir, err = os.MkdirTemp(o.temp, "gridbench-"); err != nil {
 		return err
 	}

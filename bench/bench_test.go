@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,5 +183,22 @@ func TestReplaysAreChecked(t *testing.T) {
 func TestOnly(t *testing.T) {
 	if got := onlyOf([]string{"p1, P3", "P14,"}); !slices.Equal(got, []string{"P1", "P3", "P14"}) {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestTimes: neither more nor fewer requests, and the first that fails ends it.
+func TestTimes(t *testing.T) {
+	var n atomic.Int64
+	if err := times(t.Context(), 1000, 7, func(context.Context, *load.Worker) error { n.Add(1); return nil }); err != nil || n.Load() != 1000 {
+		t.Errorf("%d requests, %v", n.Load(), err)
+	}
+	n.Store(0)
+	if err := times(t.Context(), 1000, 1, func(context.Context, *load.Worker) error {
+		if n.Add(1) == 10 {
+			return io.EOF
+		}
+		return nil
+	}); !errors.Is(err, io.EOF) || n.Load() != 10 {
+		t.Errorf("%d requests, %v", n.Load(), err)
 	}
 }

@@ -50,7 +50,7 @@ func failover(ctx context.Context, b *bench) (rows []report.Row, err error) {
 	return rows, err
 }
 
-// losses kills leaders of both in turn: twice as often as rows have rounds, and hands over once a round.
+// losses kills leaders of both in turn, twice a round (once in a quick run), and hands over with every other kill.
 func (b *bench) losses(ctx context.Context, g *servers.Grid, e *servers.Etcd) (report.Row, error) {
 	row := b.row("P4", "ms")
 	w, err := b.prepared(ctx, g, "feed", connections, load.Options{})
@@ -83,7 +83,11 @@ func (b *bench) losses(ctx context.Context, g *servers.Grid, e *servers.Etcd) (r
 		return e.Kill(lost)
 	}, func(ctx context.Context) error { return e.Restart(ctx, lost) }}
 	var ours, theirs, terms []float64
-	for n := range b.rounds * 2 {
+	kills := b.rounds * 2
+	if b.quick {
+		kills = b.rounds
+	}
+	for n := range kills {
 		for _, c := range []struct {
 			contender
 			gaps *[]float64
@@ -227,7 +231,7 @@ func (a *acks) await(ctx context.Context, n int, patience time.Duration) error {
 
 // afterLoss is how long it is looked for a gap: longer than either system takes to notice, so that writes that were still answered by
 // the lost leader are not taken for its successor's.
-const afterLoss = 4 * time.Second
+const afterLoss = 3 * time.Second
 
 // back waits until the gap is over: enough writes since it ended, long enough after the loss.
 func (a *acks) back(ctx context.Context) error {

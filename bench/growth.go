@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -168,31 +169,16 @@ func heartbeats(ctx context.Context, b *bench) ([]report.Row, error) {
 
 // register brings all agents into the grid.
 func (f *fleet) register(ctx context.Context) error {
-	next := make(chan uint64, manyAgents)
-	for n := range uint64(manyAgents) {
-		next <- n
-	}
-	close(next)
-	errs := make(chan error, inFlight)
-	for i := range inFlight {
-		go func() {
-			w := load.NewWorker(0, i)
-			for n := range next {
-				_, err := f.of(w).Call(ctx, &transport.RegisterAgent{AgentID: agentName(n), Hostname: "host", Platform: "linux", AgentEndpoint: "127.0.0.1:1", Version: "bench",
-					StoreID: fmt.Sprintf("%032x", n+1)})
-				if err != nil {
-					errs <- fmt.Errorf("register agent number %d: %w", n, err)
-					return
-				}
-			}
-			errs <- nil
-		}()
-	}
-	var all []error
-	for range inFlight {
-		all = append(all, <-errs)
-	}
-	return errors.Join(all...)
+	var next atomic.Uint64
+	return times(ctx, manyAgents, inFlight, func(ctx context.Context, w *load.Worker) error {
+		n := next.Add(1) - 1
+		_, err := f.of(w).Call(ctx, &transport.RegisterAgent{AgentID: agentName(n), Hostname: "host", Platform: "linux", AgentEndpoint: "127.0.0.1:1", Version: "bench",
+			StoreID: fmt.Sprintf("%032x", n+1)})
+		if err != nil {
+			return fmt.Errorf("register agent number %d: %w", n, err)
+		}
+		return nil
+	})
 }
 
 // beats gives what lets every agent send its heartbeats for a round, and measures it.
@@ -223,7 +209,7 @@ func growth(ctx context.Context, b *bench) ([]report.Row, error) {
 		var p50, heap [len(sizes)]float64
 		done := 0
 		for i, size := range sizes {
-			if err := fill(ctx, many, size-done); err != nil {
+			if err := times(ctx, size-done, inFlight, many.Do); err != nil {
 				return err
 			}
 			if err := g.AwaitShipped(ctx, shipPatience); err != nil {
@@ -257,30 +243,21 @@ func growth(ctx context.Context, b *bench) ([]report.Row, error) {
 	return []report.Row{b.done(row)}, nil
 }
 
-// fill makes so many requests.
-func fill(ctx context.Context, w load.Workload, n int) error {
-	next := make(chan struct{}, n)
-	for range n {
-		next <- struct{}{}
-	}
-	close(next)
-	errs := make(chan error, inFlight)
-	for i := range inFlight {
-		go func() {
-			worker := load.NewWorker(1, i)
-			for range next {
-				if err := w.Do(ctx, worker); err != nil {
-					errs <- err
-					return
+// times makes so many requests, some at once; the first that fails ends it.
+func times(ctx context.Context, n, atOnce int, op load.Op) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for i := range atOnce {
+		wg.Go(func() {
+			for w := load.NewWorker(1, i); next.Add(1) <= int64(n) && ctx.Err() == nil; w.N++ {
+				if err := op(ctx, w); err != nil {
+					cancel(err)
 				}
-				worker.N++
 			}
-			errs <- nil
-		}()
+		})
 	}
-	var all []error
-	for range inFlight {
-		all = append(all, <-errs)
-	}
-	return errors.Join(all...)
+	wg.Wait()
+	return context.Cause(ctx)
 }

@@ -51,13 +51,20 @@ func kernel() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// version is the commit that is measured, as git tells it.
+// version is the commit that is measured, as git tells it, marked if anything but results was changed since.
 func (b *bench) version(ctx context.Context) string {
-	out, err := exec.CommandContext(ctx, "git", "-C", b.data, "describe", "--always", "--dirty", "--tags").Output()
+	git := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", filepath.Dir(b.data)}, args...)...).Output()
+		return strings.TrimSpace(string(out)), err
+	}
+	commit, err := git("describe", "--always", "--tags")
 	if err != nil {
 		return "unknown"
 	}
-	return strings.TrimSpace(string(out))
+	if changed, err := git("status", "--porcelain", "--", ".", ":!*RESULTS.*"); err != nil || changed != "" {
+		commit += "-dirty"
+	}
+	return commit
 }
 
 // about is what RESULTS.md says of the run, with the floors under its figures.

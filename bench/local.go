@@ -47,11 +47,3 @@ func (b *bench) routing(context.Context) (report.Row, error) {
 	row.Note = fmt.Sprintf("ids of %d bytes, %d of them; %d allocations", len(ids[0]), len(ids), allocations)
 	return row, nil
 }
-
-// questions is P10, which is listed and not measured.
-func questions(_ context.Context, b *bench) ([]report.Row, error) {
-	row := b.row("P10", "ms")
-	row.Rounds = 0
-	row.Note = "does not exist yet: event storage has no index of type, entity and time together, and the masters answer no questions"
-	return []report.Row{row}, nil
-}

@@ -57,23 +57,45 @@ func TestOpenTransactionsAreBounded(t *testing.T) {
 	}
 }
 
+// applied are the events a working grid sees again and again, each as its n-th command.
+var applied = []struct {
+	name    string
+	command func(n uint64, begin event.Position) []byte
+}{
+	{"commit", commit},
+	{"abort", func(n uint64, begin event.Position) []byte {
+		var id event.TxnID
+		binary.BigEndian.PutUint64(id[:], (n+1)*0x9e3779b97f4a7c15)
+		c := event.NewCommand("master-1", event.TxnAborted{TxnID: id, Attempt: n + 1, Begin: begin, Shards: []event.ShardID{"shard-0", "shard-1"}, Reason: "locked"})
+		c.RequestID, c.Issued = id, epoch+int64(n)
+		return encoded(c)
+	}},
+	{"heartbeat", func(uint64, event.Position) []byte {
+		return encoded(event.NewCommand("agent-1", event.AgentHeartbeat{AgentID: "agent-1", StorageNodeCount: 1, Nodes: []event.NodeReport{{NodeID: "node-1", Status: "running", PID: 7, Endpoint: "10.0.0.1:50051"}}}))
+	}},
+	{"register", func(n uint64, _ event.Position) []byte {
+		return encoded(event.NewCommand("agent-1", event.AgentRegistered{AgentID: "agent-1", MaxStorageNodes: 2, StoreID: "store-agent-1", Version: fmt.Sprint(n)}))
+	}},
+	{"leader", func(n uint64, _ event.Position) []byte {
+		return encoded(event.NewCommand("node-1", event.ShardLeaderChanged{ShardID: "shard-0", NodeID: nodeID(n%3 + 1), Term: n + 2}))
+	}},
+	{"telemetry", func(uint64, event.Position) []byte {
+		return encoded(event.NewCommand("node-1", event.QueryPerformance{NodeID: "node-1", QueryType: event.QueryGet, LatencyMS: 1}))
+	}},
+	{"setting", func(n uint64, _ event.Position) []byte {
+		c := event.NewCommand("user", event.SettingChanged{Key: "key", Value: fmt.Sprintf("%0200d", n)})
+		binary.BigEndian.PutUint64(c.RequestID[:], n+1)
+		c.Issued = epoch + int64(n)
+		return encoded(c)
+	}},
+}
+
 func BenchmarkApply(b *testing.B) {
-	kinds := map[string]func(n uint64, begin event.Position) []byte{
-		"commit": commit,
-		"heartbeat": func(uint64, event.Position) []byte {
-			return encoded(event.NewCommand("agent-1", event.AgentHeartbeat{AgentID: "agent-1", StorageNodeCount: 1, Nodes: []event.NodeReport{{NodeID: "node-1", Status: "running", PID: 7, Endpoint: "10.0.0.1:50051"}}}))
-		},
-		"setting": func(n uint64, _ event.Position) []byte {
-			c := event.NewCommand("user", event.SettingChanged{Key: "key", Value: fmt.Sprintf("%0200d", n)})
-			binary.BigEndian.PutUint64(c.RequestID[:], n+1)
-			c.Issued = epoch + int64(n)
-			return encoded(c)
-		},
-	}
-	for _, kind := range []string{"commit", "heartbeat", "setting"} {
-		for _, size := range []int{1, 64, 1024} {
-			b.Run(fmt.Sprintf("%s/%d", kind, size), func(b *testing.B) {
+	for _, kind := range applied {
+		for _, size := range []int{1, 256} {
+			b.Run(fmt.Sprintf("%s/%d", kind.name, size), func(b *testing.B) {
 				r := formed(b, 3, 2)
+				raise(r)
 				begin := r.m.View().Position()
 				b.ReportAllocs()
 				done := 0
@@ -82,11 +104,12 @@ func BenchmarkApply(b *testing.B) {
 					r.index++
 					commands := make([][]byte, size)
 					for i := range commands {
-						commands[i] = kinds[kind](uint64(done+i), begin)
+						commands[i] = kind.command(uint64(done+i), begin)
 					}
 					b.StartTimer()
-					if _, _, err := r.m.Apply(EntryMeta{Index: r.index, Time: epoch + int64(done), Level: 1}, commands); err != nil {
-						b.Fatal(err)
+					answers, _, err := r.m.Apply(EntryMeta{Index: r.index, Time: epoch + int64(done), Level: SupportedLevel}, commands)
+					if err != nil || answers[0].Err != nil && answers[0].Err.Kind != event.KindBusy {
+						b.Fatal(err, answers[0].Err)
 					}
 					done += size
 				}
