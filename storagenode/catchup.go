@@ -219,7 +219,7 @@ func (f *fetch) complete(ctx context.Context, path string, c transport.Checkpoin
 		}
 		at += uint64(len(part.Data))
 	}
-	return w.Sync()
+	return datadir.SyncFile(w)
 }
 
 func (f *fetch) read(ctx context.Context, name string, offset uint64, bytes uint32) (*transport.ReadCheckpointOk, error) {

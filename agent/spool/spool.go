@@ -46,7 +46,7 @@ type Spool struct {
 
 // Open reads what an earlier run left. last is the number of the last event that was ever put, 0 for none.
 func Open(dir string, last uint64) (*Spool, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := datadir.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
 	numbers, err := list(dir)

@@ -32,9 +32,21 @@ func writeSynced(path string, data []byte, perm fs.FileMode) error {
 	}
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Sync()
+		err = SyncFile(f)
 	}
 	return errors.Join(err, f.Close())
+}
+
+// SyncFile makes what a file holds durable; its name is its directory's (SyncDir).
+func SyncFile(f *os.File) error {
+	if err := fault.Syncing(f.Name()); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	fault.Synced(f.Name())
+	return nil
 }
 
 func removeIfThere(path string) error {
@@ -53,7 +65,7 @@ func SyncDir(dir string) error {
 	if err != nil {
 		return fmt.Errorf("sync directory %s: %w", dir, rootCause(err))
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(SyncFile(f), f.Close()); err != nil {
 		return fmt.Errorf("sync directory %s: %w", dir, err)
 	}
 	return nil

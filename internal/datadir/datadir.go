@@ -37,8 +37,8 @@ type Dir struct {
 // Lock makes the directory if it is absent, checks that it can be written, takes its lock, and reads IDENTITY if there is
 // one. The lock ends with Close or with the process.
 func Lock(dir string) (*Dir, error) {
-	if err := mkdir(dir); err != nil {
-		return nil, err
+	if err := MkdirAll(dir); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
 	}
 	return lockExisting(dir)
 }
@@ -134,15 +134,24 @@ func (d *Dir) Close() error {
 	return nil
 }
 
-// mkdir makes dir and its parents, durably.
-func mkdir(dir string) error {
-	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		return nil
+// MkdirAll makes dir and those of its parents that are not there, durably: each has its name in a directory that is synced.
+func MkdirAll(dir string) error {
+	var in []string // directories that get a name
+	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+		if info, err := os.Stat(at); err == nil && info.IsDir() || at == filepath.Dir(at) {
+			break
+		}
+		in = append(in, filepath.Dir(at))
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make data directory %s: %w", dir, rootCause(err))
+		return fmt.Errorf("%s: %w", dir, rootCause(err))
 	}
-	return SyncDir(filepath.Dir(dir))
+	for _, parent := range in {
+		if err := SyncDir(parent); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rootCause drops the operation and path of an *fs.PathError, which the caller says in better words.

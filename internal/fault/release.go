@@ -20,3 +20,17 @@ func Broken(Mutation) bool { return false }
 func Break(string) (mend func(), err error) {
 	return nil, errors.New("this program was not built with -tags faults: nothing in it can be broken")
 }
+
+// Mount has a disk told of what this process syncs. This build tells nobody.
+func Mount(string, Disk) (unmount func(), err error) {
+	return nil, errors.New("this program was not built with -tags faults: no disk of it can lose anything")
+}
+
+// Syncing comes before a file or a directory is synced, and can fail as that does.
+func Syncing(string) error { return nil }
+
+// Synced says that a file, all of it, or a directory was synced.
+func Synced(string) {}
+
+// SyncedPart says that a file was synced, and that since the last time only bytes in [from, to) were written.
+func SyncedPart(string, int64, int64) {}

@@ -223,23 +223,33 @@ func (f *file) Preallocate(offset, length int64) error {
 }
 
 // Sync implements vfs.File.
-func (f *file) Sync() error { return f.sync(f.File.Sync) }
+func (f *file) Sync() error { return f.sync(func() (bool, error) { return true, f.File.Sync() }) }
 
 // SyncData implements vfs.File.
-func (f *file) SyncData() error { return f.sync(f.File.SyncData) }
+func (f *file) SyncData() error {
+	return f.sync(func() (bool, error) { return true, f.File.SyncData() })
+}
 
 // SyncTo implements vfs.File.
 func (f *file) SyncTo(length int64) (full bool, err error) {
-	err = f.sync(func() (err error) { full, err = f.File.SyncTo(length); return err })
+	err = f.sync(func() (bool, error) { full, err = f.File.SyncTo(length); return full, err })
 	return full, err
 }
 
-func (f *file) sync(run func() error) error {
+// sync runs what makes all of the file durable, or only begins to.
+func (f *file) sync(run func() (full bool, err error)) error {
 	return f.guard.do("sync", f.path, func() error {
 		if err := fault.Err(f.guard.cfg.Sync); err != nil {
 			return err
 		}
-		return run()
+		if err := fault.Syncing(f.path); err != nil {
+			return err
+		}
+		full, err := run()
+		if full && err == nil {
+			fault.Synced(f.path)
+		}
+		return err
 	})
 }
 

@@ -86,6 +86,7 @@ var edges = map[string][]struct{ target, reason string }{
 	"storagenode/semantic": {{"transport", "names of types, domains and relations; filters"}},
 	"storagenode/vector": {
 		{"fsm/event", "errors of bad queries"},
+		{"internal/fault", "fault points"},
 		{"transport", "limits of ids and dimensions"},
 	},
 	"storagenode/nearest": {
@@ -235,6 +236,7 @@ var edges = map[string][]struct{ target, reason string }{
 	},
 	"cmd/gridfault/processes": {
 		{"agent", "the agents' records, of nodes that must run"},
+		{"cmd/gridfault/disk", "logs that a power loss tears"},
 		{"cmd/gridfault/rig", "the interface it implements"},
 		{"fsm/event", "ids and roles"},
 		{"fsm/shardmap", "whom a fault of a shard meets"},
@@ -242,9 +244,11 @@ var edges = map[string][]struct{ target, reason string }{
 		{"transport", "asking the grid; the network that clients get"},
 	},
 	"cmd/gridfault/bubble": {},
+	"cmd/gridfault/disk":   {},
 	"cmd/gridfault/sim": {
 		{"agent", "assembled as gridagent does"},
 		{"agent/platform", "the platform on which nodes live in this process"},
+		{"cmd/gridfault/disk", "disks that forget what was not synced"},
 		{"cmd/gridfault/rig", "the vocabulary it implements"},
 		{"fsm", "states that are compared, and waited for"},
 		{"fsm/event", "ids and errors"},

@@ -1,6 +1,7 @@
 package raftgroup
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -64,7 +65,7 @@ const (
 	// snapshotsKept: the newest, and the one before it should the newest prove unreadable.
 	snapshotsKept = 2
 
-	// snapshotInterval is how often the threshold is looked at (raft adds up to as much again at random).
+	// snapshotInterval is how often the threshold is looked at, unless Timeouts says otherwise (raft adds up to as much again at random).
 	snapshotInterval = 15 * time.Second
 )
 
@@ -75,6 +76,7 @@ type Timeouts struct {
 	Lease            time.Duration // a leader without a quorum's contact for this long steps down; at most Heartbeat
 	Commit           time.Duration // an idle leader tells its followers the commit index this often
 	RPC              time.Duration // deadline of one request between replicas; a snapshot gets more by its size
+	Snapshot         time.Duration // the snapshot threshold is looked at this often; 0 is 15 s
 	MaxAppendEntries int           // entries in one request; count × typical size stays below 64 MiB
 }
 
@@ -239,7 +241,7 @@ func (c *Config) raftConfig(notify chan<- bool) *raft.Config {
 	r.LeaderLeaseTimeout = c.Timeouts.Lease
 	r.CommitTimeout = c.Timeouts.Commit
 	r.MaxAppendEntries = c.Timeouts.MaxAppendEntries
-	r.SnapshotInterval = snapshotInterval
+	r.SnapshotInterval = cmp.Or(c.Timeouts.Snapshot, snapshotInterval)
 	r.SnapshotThreshold = c.SnapshotThreshold
 	r.TrailingLogs = c.TrailingLogs
 	r.ShutdownOnRemove = false

@@ -213,12 +213,21 @@ func (s *snapshotSink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// complete also syncs the directory that has the names of the snapshot's files: raft syncs them and the one that has its name, and then cuts
+// the log off.
+func (s *snapshotSink) complete() error {
+	if err := s.SnapshotSink.Close(); err != nil {
+		return err
+	}
+	return datadir.SyncDir(filepath.Join(s.store.path, s.ID()))
+}
+
 // Close implements io.Closer: the snapshot is complete and durable.
 func (s *snapshotSink) Close() error {
 	if err := s.store.latch.err(); err != nil {
 		return err
 	}
-	if err := s.step(s.SnapshotSink.Close); err != nil {
+	if err := s.step(s.complete); err != nil {
 		return s.store.fail("complete snapshot "+s.ID(), err)
 	}
 	if err := s.store.log.began(); err != nil {

@@ -140,13 +140,17 @@ func openBolt(o raftboltdb.Options) (*raftboltdb.BoltStore, error) {
 }
 
 func openStable(path string, c storeConfig) (*stableStore, error) {
+	there, err := datadir.Exists(path)
+	if err != nil {
+		return nil, err
+	}
 	bolt, err := openBolt(stableBolt(path))
 	if err != nil {
 		return nil, err
 	}
 	var stable raft.StableStore = summedStable{bolt}
 	if fault.Enabled {
-		stable = pointedStable{stable}
+		stable = pointStable(stable, path, !there)
 	}
 	if c.under.stable != nil {
 		stable = c.under.stable(stable)
@@ -190,12 +194,13 @@ func openLog(dir string, c storeConfig) (*logStore, error) {
 func openWAL(dir string, c storeConfig) (raft.LogStore, error) {
 	meta := &walMeta{}
 	files := &tailFiler{SegmentFiler: segment.NewFiler(dir, logFiles(c.under)), meta: meta, dir: dir, group: c.group, log: c.log}
+	meta.complete = files.completeRotation
 	log, err := wal.Open(dir, wal.WithSegmentSize(c.segmentBytes), wal.WithMetaStore(meta), wal.WithSegmentFiler(files),
 		wal.WithLogger(rotationLog{c.log, func(what string, err error) error {
 			return c.latch.fail(fmt.Errorf("log of %s in %s: %s: %w", c.group, dir, what, err))
 		}}))
 	if err != nil {
-		return nil, errors.Join(err, meta.Close())
+		return nil, errors.Join(err, files.Close(), meta.Close())
 	}
 	return log, nil
 }
@@ -203,6 +208,9 @@ func openWAL(dir string, c storeConfig) (raft.LogStore, error) {
 // logFiles are the files of raft-wal.
 func logFiles(u under) types.VFS {
 	var files types.VFS = walfs.New()
+	if fault.Enabled {
+		files = pointedFiles{files}
+	}
 	if u.files != nil {
 		files = u.files(files)
 	}
@@ -223,7 +231,7 @@ func openSnapshots(dir string, log *logStore, c storeConfig) (*snapshotStore, er
 	}
 	var snapshots raft.SnapshotStore = files
 	if fault.Enabled {
-		snapshots = pointedSnapshots{snapshots}
+		snapshots = pointedSnapshots{snapshots, path}
 	}
 	if c.under.snapshots != nil {
 		snapshots = c.under.snapshots(snapshots)

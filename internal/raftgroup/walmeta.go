@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/types"
 	"github.com/sutra-grid/sutra-grid/internal/datadir"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"go.etcd.io/bbolt"
 )
 
@@ -22,6 +23,8 @@ type walMeta struct {
 	db   *bbolt.DB
 	path string
 	held uint64 // keyHeld: the file's id + 1; 0: not known
+
+	complete func(*types.PersistentState) (bool, error) // see tailFiler.completeRotation
 }
 
 // keyHeld is 1 + the id of the file that the log's last entries are in, written behind the first of them and before that is acknowledged.
@@ -48,7 +51,13 @@ func (m *walMeta) Load(dir string) (types.PersistentState, error) {
 		state, m.held, err = readMeta(tx)
 		return err
 	})
-	return state, err
+	if err != nil {
+		return state, err
+	}
+	if changed, err := m.complete(&state); err != nil || !changed {
+		return state, err
+	}
+	return state, m.CommitState(state)
 }
 
 // makeMeta makes the file if there is none, in raft-wal's atomic way, or checks it.
@@ -64,6 +73,8 @@ func makeMeta(dir, path string) error {
 	if _, err := first.Load(dir); err != nil {
 		return err
 	}
+	fault.Synced(path)
+	fault.Synced(dir)
 	return first.Close()
 }
 
@@ -132,12 +143,16 @@ func (m *walMeta) hold(id uint64) error {
 func (m *walMeta) holds(id uint64) bool { return m.held == id+1 }
 
 func (m *walMeta) put(key string, value []byte) error {
-	err := m.db.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(metadb.MetaBucket)).Put([]byte(key), value)
-	})
+	err := fault.Syncing(m.path)
+	if err == nil {
+		err = m.db.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte(metadb.MetaBucket)).Put([]byte(key), value)
+		})
+	}
 	if err != nil {
 		return fmt.Errorf("write %s of %s: %w", key, m.path, err)
 	}
+	fault.Synced(m.path)
 	return nil
 }
 

@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
+	"github.com/sutra-grid/sutra-grid/internal/datadir"
 	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
@@ -23,11 +25,15 @@ import (
 //   - All that is behind the last commit of the last file is zeros when raft-wal opens it.
 //   - What is cut off was never acknowledged: its write did not reach the disk as a whole (torn). Everything else that does not read is
 //     damage, and refused with its place.
+//   - The last file can be written to, and its name is on the disk.
 type tailFiler struct {
 	types.SegmentFiler
 	meta       *walMeta
 	dir, group string
 	log        hclog.Logger
+
+	tail   types.SegmentWriter // nil, or what raft-wal recovers next, which completeRotation has opened
+	tailID uint64
 }
 
 // sectorBytes is what a disk writes as a whole.
@@ -52,10 +58,64 @@ func (f *tailFiler) Open(info types.SegmentInfo) (types.SegmentReader, error) {
 
 // RecoverTail implements types.SegmentFiler.
 func (f *tailFiler) RecoverTail(info types.SegmentInfo) (types.SegmentWriter, error) {
+	if w := f.tail; w != nil && f.tailID == info.ID {
+		f.tail = nil
+		return w, nil
+	}
 	if err := f.examine(info); err != nil {
 		return nil, err
 	}
-	return f.writer(info)(f.SegmentFiler.RecoverTail(info))
+	w, err := f.writer(info)(f.SegmentFiler.RecoverTail(info))
+	if err != nil {
+		return nil, err
+	}
+	// raft-wal syncs a name with the first write of who made the file; that one may have been killed before it.
+	if err := datadir.SyncDir(f.dir); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+// completeRotation makes a log that a crash has left with a full last file go on in a new one. The write that fills a file seals it too, and
+// then what raft-wal knows of its files is changed; where only the first has happened every write fails, for ever. (raft-wal's Close says that
+// its recovery handles this, which it does not.) The result is false when there is nothing to complete.
+func (f *tailFiler) completeRotation(state *types.PersistentState) (bool, error) {
+	n := len(state.Segments)
+	if n == 0 || !state.Segments[n-1].SealTime.IsZero() {
+		return false, nil
+	}
+	last := &state.Segments[n-1]
+	w, err := f.RecoverTail(*last)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	sealed, start, err := w.Sealed()
+	if err == nil && !sealed {
+		f.tail, f.tailID = w, last.ID // it is read once
+		return false, nil
+	}
+	end := w.LastIndex()
+	if err = errors.Join(err, w.Close()); err != nil {
+		return false, fmt.Errorf("%s: %w", f.path(*last), err)
+	}
+	now := time.Now()
+	last.SealTime, last.MaxIndex, last.IndexStart = now, end, start
+	state.Segments = append(state.Segments, types.SegmentInfo{
+		ID: state.NextSegmentID, BaseIndex: end + 1, MinIndex: end + 1, Codec: last.Codec, CreateTime: now, SizeLimit: last.SizeLimit,
+	})
+	state.NextSegmentID++
+	return true, nil
+}
+
+// Close closes what was opened for raft-wal and not taken by it.
+func (f *tailFiler) Close() error {
+	if f.tail == nil {
+		return nil
+	}
+	return f.tail.Close()
 }
 
 func (f *tailFiler) path(info types.SegmentInfo) string {
@@ -114,7 +174,7 @@ func zero(f *os.File, from, to int64) error {
 			return err
 		}
 	}
-	return f.Sync()
+	return datadir.SyncFile(f)
 }
 
 // logTail is how far a file that is written to goes.

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 // Save writes the index to a file, in place of what is there: whole or, when it fails or the machine does, not at all. It
@@ -18,6 +19,7 @@ func (x *Index) Save(fs vfs.FS, path string) (applied uint64, err error) {
 		return 0, fmt.Errorf("save vector index: %w", err)
 	}
 	if applied, err = x.fill(f); err == nil {
+		fault.Synced(tmp)
 		err = fs.Rename(tmp, path)
 	}
 	if err != nil {
@@ -48,7 +50,11 @@ func syncDir(fs vfs.FS, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	return d.Sync()
+	if err := d.Sync(); err != nil {
+		return err
+	}
+	fault.Synced(dir)
+	return nil
 }
 
 // Load reads the index that Save wrote. Errors are Read's, with the path in a *DamagedError, and the filesystem's: that there is no

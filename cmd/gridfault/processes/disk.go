@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/disk"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -98,6 +99,21 @@ func powerMinority(ctx context.Context, t *trial) error {
 
 func powerAll(ctx context.Context, t *trial) error {
 	return t.powerOff(ctx, shutdownNoLogFlush, t.g.machines...)
+}
+
+// powerTorn takes the power from one machine while its logs are written to: what they had not synced is there in part when the disk is
+// mounted again.
+func powerTorn(ctx context.Context, t *trial) error {
+	m := pick(t, t.g.machines)
+	t.onHeal(func(context.Context) error {
+		if m.image == nil || !m.image.mounted {
+			return nil // its disk could not be mounted, which is said already
+		}
+		lost, err := disk.Tear(m.data(), t.rng)
+		t.count.Add(lost)
+		return err
+	})
+	return t.powerOff(ctx, shutdownNoLogFlush, m) // whose onHeal comes first
 }
 
 // fillDisk leaves the leading master's disk, or another master's, no room, and has it take a snapshot, which needs some.

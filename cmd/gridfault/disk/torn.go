@@ -1,12 +1,12 @@
-package processes
+package disk
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,37 +14,32 @@ import (
 	"github.com/hashicorp/raft-wal/segment"
 )
 
-// powerTorn takes the power from one machine while its logs are written to: behind what was synced there is a part of one more write of
-// each. A disk writes sectors as a whole and in any order, and ext4 shows what was not synced only in the block that was last written to,
-// as only that is no longer marked as empty in its journal. So that much of a write that nobody was told of is put there, with some of its
-// sectors missing, when the disk is mounted again. The bytes that are missing are the proof.
-func powerTorn(ctx context.Context, t *trial) error {
-	m := pick(t, t.g.machines)
-	t.onHeal(func(context.Context) error {
-		if m.image == nil || !m.image.mounted {
-			return nil // its disk could not be mounted, which is said already
-		}
-		return t.tear(m)
-	})
-	return t.powerOff(ctx, shutdownNoLogFlush, m) // whose onHeal comes first
-}
-
-// tear tears every log of a machine.
-func (t *trial) tear(m *machine) error {
-	logs, err := tails(m.data())
+// Tear tears every log below a machine's data directory, as a power loss does while they are written to: behind what was synced there is a
+// part of one more write of each. A disk writes sectors as a whole and in any order, and ext4 shows what was not synced only in the block
+// that was last written to, as only that is no longer marked as empty in its journal. So that much of a write that nobody was told of is
+// put there, with some of its sectors missing. The bytes that are missing are the proof. No process uses the logs.
+func Tear(data string, rng *rand.Rand) (lost int64, err error) {
+	logs, err := Logs(data)
 	if err == nil && len(logs) == 0 {
-		err = fmt.Errorf("%s has no log", m.id)
+		err = fmt.Errorf("there is no log below %s", data)
 	}
+	t := tearing{rng}
 	for _, path := range logs {
-		lost, failed := t.tearLog(path)
-		t.count.Add(int64(lost))
+		missing, failed := t.tearLog(path)
+		lost += int64(missing)
 		err = errors.Join(err, failed)
 	}
-	return err
+	return lost, err
 }
 
-// tails are the files that logs below a directory are written to: the last one of each.
-func tails(data string) (list []string, err error) {
+// tearing draws what is torn.
+type tearing struct{ rng *rand.Rand }
+
+// roll is a number from lo to hi, both included.
+func (t tearing) roll(lo, hi int) int { return lo + t.rng.IntN(hi-lo+1) }
+
+// Logs are the files that logs below a machine's data directory are written to: the last one of each.
+func Logs(data string) (list []string, err error) {
 	for _, pattern := range []string{"raft/wal", "shards/*/raft/wal", "nodes/*/data/shards/*/raft/wal"} {
 		dirs, err := filepath.Glob(filepath.Join(data, pattern))
 		if err != nil {
@@ -64,8 +59,7 @@ func tails(data string) (list []string, err error) {
 }
 
 const (
-	sectorBytes = 512
-	blockBytes  = 4096 // of ext4
+	blockBytes = 4096 // of ext4
 
 	segmentHeader = 32 // of raft-wal: a file's
 	frameBytes    = 8  // of raft-wal: the header of an entry, and what everything is rounded up to
@@ -74,7 +68,7 @@ const (
 // tearLog writes a part of one more entry behind the end of a log, and returns how many bytes of it are missing. A log that was not
 // begun is left alone: its file has no block that shows anything. So is one behind whose last whole write there is something already: that
 // is a write which the power loss itself has torn, and there is never another one under way.
-func (t *trial) tearLog(path string) (lost int, err error) {
+func (t tearing) tearLog(path string) (lost int, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return 0, err
@@ -122,7 +116,7 @@ func wholeEnd(file []byte) (end int) {
 }
 
 // unfinished is an entry as raft-wal writes it: a header with its type and size, and its content, which has no zeros.
-func (t *trial) unfinished() []byte {
+func (t tearing) unfinished() []byte {
 	content := make([]byte, t.roll(2*sectorBytes, blockBytes))
 	for i := range content {
 		content[i] = byte('a' + t.rng.IntN(26))
@@ -137,7 +131,7 @@ func (t *trial) unfinished() []byte {
 type span struct{ from, to int }
 
 // survivors are some of the sectors, but not all, of a write of n bytes at end, within the block that has the end.
-func (t *trial) survivors(end, n int) (list []span) {
+func (t tearing) survivors(end, n int) (list []span) {
 	last := min(end+n, end-end%blockBytes+blockBytes)
 	var sectors []span
 	for at := end; at < last; {

@@ -1,0 +1,179 @@
+// Package disk is disks that forget: of the files below a directory they know what has been synced, and when the power goes nothing else
+// comes back.
+//
+//	processes --write--> files below Root, real ones       Disk: names of each directory, content of each file, as last synced
+//	    \--fault.Syncing, fault.Synced------------------->    PowerOff: that, and a part of the rest;  PowerOn: Root holds it
+//
+// It is as strict as POSIX lets a disk be: a file's content is there when the file was synced, its name when the directory was, and neither
+// brings the other. (ext4 writes names down with any sync, so that a directory that is not synced is never missed there.) What was not
+// synced may be there in part: of a file its first sectors, of a directory all new names or none.
+//
+// Invariants: what was synced before PowerOff is there behind PowerOn; what is synced between them is not. The process that has synced
+// goes on when the disk knows of it, so nothing comes back that was written behind a sync which does not.
+//
+// What it cannot show: a file that a library syncs in steps of its own (bbolt's) is told of as a whole, and comes back as the last
+// transaction left it. Locks are not files' content. The package imports nothing of ours.
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Disk is one machine's disk. It implements fault.Disk.
+type Disk struct {
+	root string
+	home inode // of root
+
+	mu    sync.Mutex
+	files map[inode]*file            // guarded by mu; what was synced, by file: its names come and go
+	names map[inode]map[string]entry // guarded by mu; names that were synced, by directory
+	image *node                      // guarded by mu; not nil: the power is off, and this comes back
+	first error                      // guarded by mu; of what was synced and could not be read
+
+	fault atomic.Pointer[Fault]
+}
+
+// inode is a file or a directory, whatever it is called; with its birth, as numbers are used again.
+type inode struct{ number, born uint64 }
+
+// entry is what a name is of.
+type entry struct {
+	inode
+	dir bool
+}
+
+// file is the content of a file that was synced.
+type file struct {
+	data  []byte
+	whole bool // it was last told of as a whole
+}
+
+// New makes the disk of a directory that is there and empty.
+func New(root string) (*Disk, error) {
+	home, err := look(root)
+	if err != nil {
+		return nil, err
+	}
+	return &Disk{root: root, home: home.inode, files: map[inode]*file{}, names: map[inode]map[string]entry{}}, nil
+}
+
+// Root is the directory.
+func (d *Disk) Root() string { return d.root }
+
+// look finds out what a name is of.
+func look(path string) (entry, error) {
+	var s unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE|unix.STATX_INO|unix.STATX_BTIME, &s); err != nil {
+		return entry{}, &fs.PathError{Op: "statx", Path: path, Err: err}
+	}
+	return entry{inode{s.Ino, uint64(s.Btime.Sec)*uint64(time.Second) + uint64(s.Btime.Nsec)}, s.Mode&unix.S_IFMT == unix.S_IFDIR}, nil
+}
+
+// list is a directory's names.
+func list(dir string) (map[string]entry, error) {
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]entry, len(all))
+	for _, a := range all {
+		e, err := look(filepath.Join(dir, a.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has just gone
+		}
+		if err != nil {
+			return nil, err
+		}
+		names[a.Name()] = e
+	}
+	return names, nil
+}
+
+// Synced implements fault.Disk.
+func (d *Disk) Synced(path string, from, to int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.image != nil {
+		return // the process does not know yet that it has ended
+	}
+	if err := d.syncedLocked(path, from, to); err != nil && d.first == nil {
+		d.first = fmt.Errorf("a disk was told of a sync: %w", err)
+	}
+}
+
+func (d *Disk) syncedLocked(path string, from, to int64) error {
+	e, err := look(path)
+	if err != nil {
+		return err
+	}
+	if e.dir {
+		names, err := list(path)
+		d.names[e.inode] = names
+		return err
+	}
+	f := d.files[e.inode]
+	if f == nil {
+		f = &file{}
+		d.files[e.inode] = f
+	}
+	if f.whole = to == 0; f.whole {
+		f.data, err = os.ReadFile(path)
+		return err
+	}
+	return f.read(path, from, to)
+}
+
+// read takes a part of a file over, up to its end.
+func (f *file) read(path string, from, to int64) error {
+	r, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer r.Close() // read only
+	stat, err := r.Stat()
+	if err != nil {
+		return err
+	}
+	size := stat.Size()
+	if to = min(to, size); int64(len(f.data)) != size {
+		grown := make([]byte, size)
+		copy(grown, f.data)
+		f.data = grown
+	}
+	if from >= to {
+		return nil
+	}
+	_, err = io.ReadFull(io.NewSectionReader(r, from, to-from), f.data[from:to])
+	return err
+}
+
+// Fault is what is wrong with a disk as long as it is.
+type Fault struct {
+	Delay time.Duration // of every sync
+	Of    func(path string) bool
+	Met   atomic.Int64 // how many syncs were hurt
+}
+
+// Hurt puts a fault in force; nil mends the disk.
+func (d *Disk) Hurt(f *Fault) { d.fault.Store(f) }
+
+// Syncing implements fault.Disk.
+func (d *Disk) Syncing(path string) error {
+	f := d.fault.Load()
+	if f == nil || !f.Of(path) {
+		return nil
+	}
+	f.Met.Add(1)
+	time.Sleep(f.Delay)
+	return nil
+}
