@@ -29,6 +29,7 @@ run: build ## a whole grid on this machine; Ctrl-C stops it and keeps its data
 test: ## everything a developer runs before a commit
 	go test $(VET) -timeout 8m ./...
 	go test $(VET) -tags faults ./internal/fault
+	go test $(VET) -tags faults -run 'PowerLoss' ./internal/datadir ./internal/raftgroup ./cmd/gridfault/sim
 	go test $(VET) -timeout 8m -race -short $(RACE)
 
 race: ## all tests under the race detector
@@ -37,7 +38,7 @@ race: ## all tests under the race detector
 check: ## format, vet, staticcheck, go.mod, import law and style measures, 5 s of each fuzz target
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files"; exit 1; }
 	go vet ./...
-	go vet -tags faults ./internal/fault
+	go vet -tags faults ./internal/fault ./internal/datadir ./internal/raftgroup ./cmd/gridfault/...
 	go vet -race ./fsm/shardmap ./storagenode/vector
 	go tool staticcheck ./...
 	go mod tidy -diff

@@ -16,6 +16,7 @@ import (
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/processes"
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/report"
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/sim"
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/workload"
 )
 
@@ -39,6 +40,9 @@ type suite struct {
 
 // draw is the plan of a seed within bounds.
 func (s *suite) draw(seed uint64, b episode.Bounds) (episode.Plan, error) {
+	if b.Rig == episode.RigSim {
+		b.Able = sim.Able
+	}
 	if b.Rig == episode.RigProcesses {
 		if s.able == nil {
 			s.able = processes.Able(s.processes(episode.Plan{}, ""))

@@ -35,7 +35,7 @@ func (p *eventsProcess) start(context.Context) error {
 	}
 	v := p.g.tap.of(p.name())
 	cfg := storagenode.DefaultConfig()
-	cfg.Data, cfg.Listen, cfg.Events, cfg.Network = p.g.path(eventsHost), p.g.layout.Events, true, p.g.net.Host(eventsHost)
+	cfg.Data, cfg.Listen, cfg.Events, cfg.Network = p.g.path(eventsHost, 0), p.g.layout.Events, true, p.g.net.Host(eventsHost)
 	p.g.sizes(&cfg)
 	cfg.Log = p.g.log(v)
 	p.g.net.Up(eventsHost)
@@ -67,7 +67,7 @@ func (p *eventsProcess) kill() error {
 // sizes makes a node small and its snapshots frequent.
 func (g *Grid) sizes(cfg *storagenode.Config) {
 	cfg.Dimension, cfg.CacheBytes, cfg.Groups.SegmentBytes = dimension, cacheBytes, segmentBytes
-	cfg.Groups.SnapshotThreshold, cfg.Groups.TrailingLogs = g.cfg.SnapshotThreshold, g.cfg.TrailingLogs
+	cfg.Groups.SnapshotThreshold, cfg.Groups.TrailingLogs, cfg.Groups.Timeouts.Snapshot = g.cfg.SnapshotThreshold, g.cfg.TrailingLogs, snapshotLook
 }
 
 const (

@@ -54,7 +54,7 @@ func (h *home) start(context.Context) error {
 	}
 	r := &agentRun{wire: transport.NewSeverable(h.g.net.Host(h.host())), voice: h.g.tap.of(h.name()), gone: make(chan struct{})}
 	cfg := agent.DefaultConfig()
-	cfg.ID, cfg.Data, cfg.Listen = h.id, h.g.path(h.name()), h.host()+":8001"
+	cfg.ID, cfg.Data, cfg.Listen = h.id, h.g.path(h.host(), 0), h.host()+":8001"
 	for _, m := range h.g.layout.Masters {
 		cfg.Masters = append(cfg.Masters, m.Address)
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
+	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
 // injected is a fault that lasts.
@@ -65,6 +67,12 @@ func injectors() map[rig.Kind]injector {
 		rig.SinkDown:    kills(func(g *Grid, _ *rand.Rand) ([]process, error) { return []process{g.events}, nil }),
 		rig.KillRolling: (*Grid).rolling,
 
+		rig.PowerOne:      power((*Grid).oneMachine),
+		rig.PowerMinority: power((*Grid).minority),
+		rig.PowerAll:      power(func(g *Grid, _ *rand.Rand) ([]machine, error) { return g.machines(), nil }),
+		rig.PowerTorn:     (*Grid).powerTorn,
+		rig.DiskSlow:      (*Grid).diskSlow,
+
 		rig.SnapshotForce:  (*Grid).snapshot,
 		rig.LeaderTransfer: (*Grid).transfer,
 		rig.ShardTransfer:  (*Grid).shardTransfer,
@@ -74,13 +82,19 @@ func injectors() map[rig.Kind]injector {
 	}
 }
 
+// Able tells whether this rig can make a fault of a kind happen in this build: disks learn what is synced from the fault points.
+func Able(k rig.Kind) bool {
+	spec, err := rig.Lookup(k)
+	return err == nil && spec.Sim && (fault.Enabled || !strings.HasPrefix(string(k), "power.") && !strings.HasPrefix(string(k), "disk."))
+}
+
 // Inject implements rig.Grid.
 func (g *Grid) Inject(ctx context.Context, f rig.Fault) (rig.Injected, error) {
 	if _, err := rig.Lookup(f.Kind); err != nil {
 		return nil, err
 	}
 	inject := injectors()[f.Kind]
-	if inject == nil {
+	if inject == nil || !Able(f.Kind) {
 		return nil, fmt.Errorf("inject %s: %w", f.Kind, rig.ErrUnsupported)
 	}
 	i, err := inject(g, ctx, f)

@@ -38,17 +38,13 @@ func kills(choose func(*Grid, *rand.Rand) ([]process, error)) injector {
 // revive starts all that does not run. Masters first and side by side: agents and nodes wait for them, not the other way round.
 func (g *Grid) revive(ctx context.Context) error {
 	g.loose.Wait() // for what ends by itself
-	if err := g.startAll(ctx, append(each(g.masters), g.events)); err != nil {
-		return err
-	}
+	err := g.startAll(ctx, append(each(g.masters), g.events))
 	var rest []process
 	for _, h := range g.homes {
-		if err := h.start(ctx); err != nil {
-			return err
-		}
+		err = errors.Join(err, h.start(ctx))
 		rest = append(rest, h.lodger())
 	}
-	return g.startAll(ctx, rest)
+	return errors.Join(err, g.startAll(ctx, rest))
 }
 
 func (g *Grid) onlyLeader(*rand.Rand) ([]process, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/sutra-grid/sutra-grid/fsm"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -49,19 +50,24 @@ func (p *masterProcess) alive() bool { return p.running() != nil }
 func (p *masterProcess) config(v *voice) master.Config {
 	c := p.g.cfg
 	cfg := master.DefaultConfig()
-	cfg.ID, cfg.Dir, cfg.Peers = p.id, p.g.path(fmt.Sprintf("%s-%d", p.id, p.life)), p.g.peers
+	cfg.ID, cfg.Dir, cfg.Peers = p.id, p.g.path(p.host(), p.life), p.g.peers
 	cfg.Bootstrap, cfg.Join = p.life == 0, p.life > 0
 	cfg.Network, cfg.EventSink = p.g.net.Host(p.host()), p.g.layout.Events
 	cfg.Shards, cfg.Replicas = c.Shards, c.Replicas
 	cfg.Raft.SegmentBytes = segmentBytes
-	cfg.Raft.SnapshotThreshold, cfg.Raft.TrailingLogs = c.SnapshotThreshold, c.TrailingLogs
+	cfg.Raft.SnapshotThreshold, cfg.Raft.TrailingLogs, cfg.Raft.Timeouts.Snapshot = c.SnapshotThreshold, c.TrailingLogs, snapshotLook
 	cfg.Log = p.g.log(v)
 	cfg.Point = func(l fault.Label) { p.g.points.pass(p, l) }
 	return cfg
 }
 
-// segmentBytes keeps the logs' preallocated files small.
-const segmentBytes = 256 << 10
+const (
+	// segmentBytes keeps the logs' preallocated files small.
+	segmentBytes = 256 << 10
+
+	// snapshotLook is how often logs are looked at: between two faults, so that what a snapshot has cut off is missed when it should be.
+	snapshotLook = time.Second
+)
 
 // start implements process. A master of a new grid waits for the others, one that joins until it is admitted.
 func (p *masterProcess) start(ctx context.Context) error {

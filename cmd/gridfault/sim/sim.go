@@ -4,12 +4,13 @@
 //	                 |                    |                             |
 //	              masters          agents and their nodes         event storage        the production assembly of each
 //	                 |                    |                             |
-//	              files of their own below one directory; logs go to a tap
+//	              files of their own, on a disk for each machine (package disk); logs go to a tap
 //
 // It is opened inside a bubble of testing/synctest (package bubble makes one in a program), and everything in it ends with Close.
 //
 // Invariants: a process is what its program's main assembles, with its real stores, so what holds here was not arranged for the test; a
-// killed process hands nothing over, and its last words reach nobody; faults change links, processes and nothing else.
+// killed process hands nothing over, and its last words reach nobody; faults change links, processes, disks and nothing else. A machine that
+// loses its power says nothing from the moment on from which nothing reaches its disk, so it has acknowledged what comes back.
 //
 // What it cannot show: a process that is paused here is one that hears nothing and is heard by nobody, but its own clocks go on; all
 // processes share one wall clock, and one heap. The rig of processes is for those.
@@ -26,6 +27,7 @@ import (
 	"sync"
 
 	"github.com/sutra-grid/sutra-grid/agent/platform"
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/disk"
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/master"
@@ -89,6 +91,9 @@ type Grid struct {
 	pool   *transport.Pool // from adminHost
 	points *points
 
+	disks   map[string]*disk.Disk // by host
+	unmount []func()              // of disks
+
 	masters []*masterProcess
 	events  *eventsProcess
 	homes   []*home
@@ -111,7 +116,7 @@ func Open(ctx context.Context, cfg Config) (*Grid, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Grid{cfg: cfg, dir: dir, net: transport.NewSeededMemory(cfg.Seed), tap: newTap(), states: newStates(), points: newPoints()}
+	g := &Grid{cfg: cfg, dir: dir, net: transport.NewSeededMemory(cfg.Seed), tap: newTap(), states: newStates(), points: newPoints(), disks: map[string]*disk.Disk{}}
 	g.wires = newWires(g.net, cfg.Trace)
 	if err := g.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w; the last lines of the logs:\n%s", err, g.tap.tail()), g.Close())
@@ -133,6 +138,11 @@ func (c *Config) place() string {
 func (g *Grid) open(ctx context.Context) error {
 	if err := g.plan(); err != nil {
 		return err
+	}
+	for _, m := range g.machines() {
+		if err := g.furnish(m.host); err != nil {
+			return fmt.Errorf("a disk for %s: %w", m.host, err)
+		}
 	}
 	g.pool = transport.NewPool(transport.PoolConfig{Network: g.Network(adminHost)})
 	if err := g.events.start(ctx); err != nil {
@@ -203,6 +213,9 @@ func (g *Grid) Close() error {
 			errs = append(errs, g.pool.Close())
 		}
 		g.eyes.Wait()
+		for _, unmount := range g.unmount {
+			unmount()
+		}
 		g.err = errors.Join(append(errs, os.RemoveAll(g.dir))...)
 	})
 	return g.err
@@ -248,8 +261,10 @@ func (g *Grid) startAll(ctx context.Context, all []process) error {
 	return errors.Join(errs...)
 }
 
-// path is a place for files of one process.
-func (g *Grid) path(name string) string { return filepath.Join(g.dir, name) }
+// path is the data directory of the program on a machine; life counts how often its disk was emptied.
+func (g *Grid) path(host string, life int) string {
+	return filepath.Join(g.dir, host, fmt.Sprintf("data-%d", life))
+}
 
 // log is a process's log.
 func (g *Grid) log(v *voice) *slog.Logger { return slog.New(v) }

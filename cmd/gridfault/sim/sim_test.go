@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -174,7 +173,7 @@ func TestEveryKind(t *testing.T) {
 			if f.Kind == rig.KindPoint {
 				f.Label, f.Action, f.Dice = "txn.decide.before", "crash", 0
 			}
-			if !spec.Sim || strings.HasPrefix(string(spec.Kind), "power.") {
+			if !Able(spec.Kind) {
 				if _, err := g.Inject(t.Context(), f); !errors.Is(err, rig.ErrUnsupported) {
 					t.Errorf("%s: %v, want unsupported", f.Kind, err)
 				}
