@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sutra-grid/sutra-grid/bench/report"
 	"github.com/sutra-grid/sutra-grid/bench/servers"
 	"github.com/sutra-grid/sutra-grid/internal/load"
@@ -46,6 +48,9 @@ func measure(ctx context.Context, o options, errw io.Writer) (err error) {
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return err
 	}
+	if err := room(o); err != nil {
+		return err
+	}
 	if b.dir, err = os.MkdirTemp(o.temp, "gridbench-"); err != nil {
 		return err
 	}
@@ -73,6 +78,28 @@ func measure(ctx context.Context, o options, errw io.Writer) (err error) {
 		if failed != nil {
 			b.say("%s: %v", strings.Join(wanted, " "), failed)
 		}
+	}
+	return nil
+}
+
+// What a run's servers write before it is deleted, with room to spare.
+const (
+	fullRoom  = 10 << 30
+	quickRoom = 3 << 30
+)
+
+// room refuses a disk that would fill up in the middle.
+func room(o options) error {
+	need := uint64(fullRoom)
+	if o.quick || len(o.only) > 0 {
+		need = quickRoom
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(o.temp, &disk); err != nil {
+		return fmt.Errorf("look for room in %s: %w", o.temp, err)
+	}
+	if free := disk.Bavail * uint64(disk.Bsize); free < need {
+		return fmt.Errorf("%s has %d MiB free, want %d: say where there is more with --temp", o.temp, free>>20, need>>20)
 	}
 	return nil
 }

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/bench/report"
 	"github.com/sutra-grid/sutra-grid/internal/load"
+	"github.com/sutra-grid/sutra-grid/transport"
 )
 
 // TestEveryRowHasASuite: the fifteen rows, each measured by exactly one suite, and a quick run has those of docs/performance.md.
@@ -200,5 +204,43 @@ func TestTimes(t *testing.T) {
 		return nil
 	}); !errors.Is(err, io.EOF) || n.Load() != 10 {
 		t.Errorf("%d requests, %v", n.Load(), err)
+	}
+}
+
+// TestRoom: a place without room, or that is not there, is refused before anything starts.
+func TestRoom(t *testing.T) {
+	if err := room(options{temp: "/proc"}); err == nil || !strings.Contains(err.Error(), "--temp") {
+		t.Errorf("/proc: %v", err)
+	}
+	if err := room(options{temp: "/nowhere"}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("/nowhere: %v", err)
+	}
+}
+
+// TestNearest: the truth that recall is judged by, against a plain sort.
+func TestNearest(t *testing.T) {
+	w, err := load.New("search", load.Target{Masters: []string{"127.0.0.1:1"}, Connections: 1}, load.Options{Seed: 5, Keys: 300, Dimension: 7, K: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	s := w.(*load.Search)
+	rng := load.NewWorker(1, 1).Rand
+	queries := []*transport.VectorSearch{s.Query(rng), s.Query(rng)}
+	got := nearest(queries, s.Stored())
+	for i, q := range queries {
+		scores := map[string]float64{}
+		for id, v := range s.Stored() {
+			dot, norm := 0.0, 0.0
+			for j := range v {
+				dot += float64(v[j]) * float64(q.QueryVector[j])
+				norm += float64(v[j]) * float64(v[j])
+			}
+			scores[id] = dot / math.Sqrt(norm)
+		}
+		want := slices.SortedFunc(maps.Keys(scores), func(a, b string) int { return cmp.Compare(scores[b], scores[a]) })[:10]
+		if len(scores) != 300 || !slices.Equal(got[i], want) {
+			t.Errorf("%d vectors; query %d: %v, want %v", len(scores), i, got[i], want)
+		}
 	}
 }

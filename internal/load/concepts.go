@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"sync/atomic"
 
@@ -130,8 +131,30 @@ func (x *Search) vector(r *rand.Rand) []float32 {
 
 // Prepare implements Workload.
 func (x *Search) Prepare(ctx context.Context) error {
-	r := rand.New(rand.NewPCG(x.Seed, 3<<32))
-	return x.fill(ctx, x.stores, func(c *transport.LearnConcept) { c.Embedding = x.vector(r) })
+	next, stop := iter.Pull(x.drawn())
+	defer stop()
+	return x.fill(ctx, x.stores, func(c *transport.LearnConcept) { c.Embedding, _ = next() })
+}
+
+// drawn are a seed's vectors, without end.
+func (x *Search) drawn() iter.Seq[[]float32] {
+	return func(yield func([]float32) bool) {
+		for r := rand.New(rand.NewPCG(x.Seed, 3<<32)); yield(x.vector(r)); {
+		}
+	}
+}
+
+// Stored are the ids and vectors that Prepare stores, drawn again: the truth, for who judges answers.
+func (x *Search) Stored() iter.Seq2[string, []float32] {
+	return func(yield func(string, []float32) bool) {
+		n := 0
+		for v := range x.drawn() {
+			if n == x.Keys || !yield(x.name(uint64(n)), v) {
+				return
+			}
+			n++
+		}
+	}
 }
 
 // Query draws a query.
