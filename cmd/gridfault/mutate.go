@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/episode"
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
 	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
@@ -117,7 +118,8 @@ func choose(names string, seed uint64) ([]mutant, error) {
 func (s *suite) hunt(ctx context.Context, m mutant) (caught, error) {
 	began := time.Now()
 	b := s.bounds
-	b.Workloads, b.Kinds, b.Hold = m.workloads, m.faults, m.hold
+	b.Workloads, b.Hold = m.workloads, m.hold
+	met(&b, m.faults)
 	b.Length = max(b.Length, b.Room())
 	c := caught{}
 	each := func(dir string, v *episode.Verdict) (bool, error) {
@@ -151,6 +153,21 @@ func (s *suite) hunt(ctx context.Context, m mutant) (caught, error) {
 		}
 	}
 	return c, err
+}
+
+// met bounds faults to those that a table names: kinds, a labelled point "LABEL:ACTION", or "KIND/KIND", of which the first lasts while the
+// second comes and goes. A list has one point and one first at most.
+func met(b *episode.Bounds, faults []string) {
+	b.Kinds, b.Point, b.Under = nil, "", ""
+	for _, f := range faults {
+		if under, over, ok := strings.Cut(f, "/"); ok {
+			b.Under, f = rig.Kind(under), over
+		}
+		if strings.Contains(f, ":") {
+			b.Point, f = f, string(rig.KindPoint)
+		}
+		b.Kinds = append(b.Kinds, f)
+	}
 }
 
 // broken is plans of a grid, or of a suite, that is broken.

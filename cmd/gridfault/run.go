@@ -131,11 +131,10 @@ func (s *suite) bound(c *cli.Context) error {
 		return err
 	}
 	if p := c.String("point"); p != "" {
-		label, action, ok := strings.Cut(p, ":")
-		if !ok {
+		if !strings.Contains(p, ":") {
 			return fmt.Errorf("point %q: want LABEL:ACTION", p)
 		}
-		s.label, s.action = label, action
+		s.bounds.Kinds, s.bounds.Point = []string{string(rig.KindPoint)}, p
 	}
 	return nil
 }

@@ -22,16 +22,15 @@ import (
 
 // suite runs plans and tells of them.
 type suite struct {
-	out, errw     io.Writer
-	dir           string
-	keep          bool
-	parallel      int
-	programs      string
-	require       []rig.Need
-	seed          uint64
-	bounds        episode.Bounds
-	able          func(rig.Kind) bool // in rig P, once it is known
-	label, action string              // of the only fault; empty: those that are drawn
+	out, errw io.Writer
+	dir       string
+	keep      bool
+	parallel  int
+	programs  string
+	require   []rig.Need
+	seed      uint64
+	bounds    episode.Bounds
+	able      func(rig.Kind) bool // in rig P, once it is known
 
 	mu  sync.Mutex // guards out
 	bad int        // guarded by mu
@@ -49,12 +48,7 @@ func (s *suite) draw(seed uint64, b episode.Bounds) (episode.Plan, error) {
 		}
 		b.Able = s.able
 	}
-	p, err := episode.Draw(seed, b)
-	if err == nil && s.label != "" {
-		p.Faults = []rig.Fault{{Kind: rig.KindPoint, Dice: seed, Hold: 3 * time.Second, Rest: 3 * time.Second, Label: s.label, Action: s.action}}
-		err = p.Validate()
-	}
-	return p, err
+	return episode.Draw(seed, b)
 }
 
 // all runs plans, those of rig S several at once, and fails when one is not valid.

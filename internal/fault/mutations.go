@@ -61,7 +61,7 @@ type MutationSpec struct {
 	What      string        // what is broken
 	Anomalies []string      // any one of these shows it: classes of the checkers (internal/history), or rules of a run
 	Workloads []string      // that can see it
-	Faults    []string      // kinds that bring it to light, any one; none: it shows without
+	Faults    []string      // kinds that bring it to light, any one; LABEL:ACTION, or one under which another happens, KIND/KIND; none: it shows without
 	Rigs      string        // in which: "S", "P" or "SP"; empty: no run can be made to see it, only its test does, and What says why
 	Test      string        // the test that goes red: package and name
 	Hold      time.Duration // that a fault lasts at least, to bring it to light; 0: any
@@ -224,8 +224,8 @@ var mutations = []MutationSpec{
 	{ParticipantAbortsPrepared, "participant-aborts-prepared", "storagenode",
 		"a shard aborts what it has held prepared for 2 s, whatever was decided",
 		[]string{"lost-write", "not-linearizable", "bank-total", "bank-symmetry", "half-edge", "G1a", "G1b", "G-single", "decision", "internal"},
-		[]string{"W3", "W4", "W5"}, []string{"kill.leader", "partition.coordinator", "kill.random", "pause.leader"}, "SP",
-		"storagenode TestInDoubtIsResolvedByInquiry", 0},
+		[]string{"W3", "W4", "W5"}, []string{"txn.finish.send:delay=3s"}, "SP",
+		"storagenode TestInDoubtIsResolvedByInquiry", 3 * time.Second},
 	{InDoubtNeverResolved, "in-doubt-never-resolved", "storagenode",
 		"a shard never asks how an attempt ended",
 		[]string{"rest", "stuck", "recovery", "operations"},
@@ -234,12 +234,12 @@ var mutations = []MutationSpec{
 	{OneShardCommitsLate, "one-shard-commits-late", "storagenode",
 		"reads do not wait for what is prepared, so they see one shard's half of a transaction before the other's",
 		[]string{"long-fork", "half-edge", "sequential", "bank-total", "bank-symmetry", "stale-read", "not-linearizable", "G-single-realtime", "G2-item-realtime"},
-		[]string{"W3", "W5", "W9"}, []string{"net.delay", "partition.coordinator", "kill.leader"}, "SP",
+		[]string{"W4"}, []string{"shard.finish.before:hang"}, "SP",
 		"storagenode TestReadsWaitForPreparedRows", 0},
 	{OutboxNotInSnapshot, "outbox-not-in-snapshot", "master",
 		"a master that is sent a state does not get the events that were not shipped",
 		[]string{"feed-gap", "rest", "stuck", "trouble"},
-		[]string{"W6", "W7"}, []string{"sink.down", "partition.shipper", "raft.snapshot", "raft.member"}, "SP",
+		[]string{"W6"}, []string{"partition.shipper/raft.snapshot", "partition.shipper/raft.member", "partition.shipper/kill.leader"}, "SP",
 		"master TestSnapshotBringsAMasterBack", 0},
 	{OutboxTrimmedBeforeAck, "outbox-trimmed-before-ack", "master/feed",
 		"events are removed from the outbox before every sink has them",
@@ -259,6 +259,6 @@ var mutations = []MutationSpec{
 	{EpochNotChecked, "epoch-not-checked", "storagenode",
 		"a node takes an older shard map for a newer one (and a master sends one)",
 		[]string{"stale-read", "watch"},
-		[]string{"W1", "W8"}, []string{"raft.replace", "partition.leader"}, "SP",
+		[]string{"W8"}, []string{"partition.leader/raft.replace"}, "SP",
 		"storagenode TestMapCacheTakesOnlyWhatIsNewer", 0},
 }

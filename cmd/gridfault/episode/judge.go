@@ -19,7 +19,8 @@ func (r *run) judgeFault(shown *Shown, end, healed time.Time) {
 		ok, all := l.Tally().Window(r.begun.Add(shown.Began), end)
 		shown.OK, shown.All = shown.OK+ok, shown.All+all
 	}
-	if r.majority(shown.Kind) && shown.All >= LeastJudged && float64(shown.OK) < LeastShare*float64(shown.All) {
+	// What happens meanwhile to a fault under all others may leave no majority.
+	if shown.Hold > 0 && r.majority(shown.Kind) && shown.All >= LeastJudged && float64(shown.OK) < LeastShare*float64(shown.All) {
 		r.found(RuleOperations, string(shown.Kind), shown.Began, "%d of %d operations succeeded while a majority was there; want %.0f %%", shown.OK, shown.All, 100*LeastShare)
 	}
 	if shown.Back = r.back(healed); shown.Back < 0 || shown.Back > RecoveryLimit {

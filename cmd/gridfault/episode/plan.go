@@ -36,6 +36,7 @@ type Plan struct {
 	Rate      float64       `json:"rate"`    // operations per second in all; 0: as many as the grid takes
 	Warm      time.Duration `json:"warm"`    // ns under load before the first fault
 	Faults    []rig.Fault   `json:"faults"`
+	Under     *rig.Fault    `json:"under,omitempty"`    // lasts while all others come and go; its Hold is not used
 	Mutation  string        `json:"mutation,omitempty"` // how the product is broken on purpose
 	Harness   Harness       `json:"harness,omitempty"`  // how the suite is broken on purpose
 }
@@ -45,8 +46,10 @@ type Bounds struct {
 	Rig       string
 	Workloads []string // of which one is drawn; empty: any
 	Kinds     []string // kinds or families of faults; empty: all that the rig can do
+	Point     string   // "LABEL:ACTION" that faults of the kind point are; empty: any
 	Able      func(rig.Kind) bool
 	Length    time.Duration // of the load
+	Under     rig.Kind      // of a fault under which all others happen; empty: none
 	Hold      time.Duration // that a fault lasts at least; 0: half a second
 	Masters   int           // 0: three, sometimes five in rig S
 	Replicas  int           // 0: one or three
@@ -57,6 +60,7 @@ const (
 	simRequests         = 1500 // of a run in virtual time: enough to judge by, and few enough for seconds of a core
 	processRate         = 300  // requests per second of real processes
 	warmTime            = 2 * time.Second
+	seriesTime          = 40 * time.Second // eight faults or so
 	leastHold, mostHold = 500 * time.Millisecond, 4 * time.Second
 	leastRest, mostRest = 1500 * time.Millisecond, 3 * time.Second
 	shards              = 2 // in rig S and rig P: a transaction over shards needs two, W3 adds its own third concept
@@ -81,7 +85,11 @@ func (p *Plan) Validate() error {
 		_, err := workload.Lookup(id)
 		check(err == nil, "%w", err)
 	}
-	for i, f := range p.Faults {
+	all := p.Faults
+	if p.Under != nil {
+		all = append(slices.Clone(all), *p.Under)
+	}
+	for i, f := range all {
 		spec, err := rig.Lookup(f.Kind)
 		check(err == nil, "%w", err)
 		check(p.Rig != RigSim || err != nil || spec.Sim, "fault %d, %s: not in virtual time", i+1, f.Kind)
@@ -124,12 +132,15 @@ func Families() []string {
 	return out
 }
 
-// Room is the least length of a load that a fault of these bounds fits into.
+// Room is the least length of a load in which what these bounds ask for has a place: a fault of that hold, or a series of faults under another.
 func (b Bounds) Room() time.Duration {
-	if b.Hold == 0 {
-		return 0
+	switch {
+	case b.Under != "":
+		return seriesTime
+	case b.Hold > 0:
+		return warmTime + b.Hold + mostHold - leastHold + mostRest
 	}
-	return warmTime + b.Hold + mostHold - leastHold + mostRest
+	return 0
 }
 
 // Draw is the plan of a seed.
@@ -167,8 +178,11 @@ func Draw(seed uint64, b Bounds) (Plan, error) {
 	if len(kinds) == 0 {
 		return Plan{}, fmt.Errorf("faults %s with %s: %w", strings.Join(b.Kinds, ", "), p.Workloads[0], rig.ErrUnsupported)
 	}
+	if b.Under != "" {
+		p.Under = &rig.Fault{Kind: b.Under, Dice: dice.Uint64()}
+	}
 	for left := b.Length - warmTime; left > 0; {
-		f := drawFault(kinds, b.Hold, dice)
+		f := drawFault(kinds, b, dice)
 		if f.Hold+f.Rest > left {
 			f.Hold, f.Rest = min(f.Hold, left/2), left-min(f.Hold, left/2)
 		}
@@ -197,11 +211,13 @@ func (p *Plan) fits(k rig.Kind) bool {
 	return true
 }
 
-func drawFault(kinds []rig.Kind, hold time.Duration, dice *rand.Rand) rig.Fault {
-	hold = max(hold, leastHold)
+func drawFault(kinds []rig.Kind, b Bounds, dice *rand.Rand) rig.Fault {
+	hold := max(b.Hold, leastHold)
 	f := rig.Fault{Kind: kinds[dice.IntN(len(kinds))], Dice: dice.Uint64(), Hold: between(dice, hold, hold+mostHold-leastHold), Rest: between(dice, leastRest, mostRest)}
 	if f.Kind == rig.KindPoint {
-		f.Label, f.Action = drawPoint(dice)
+		if f.Label, f.Action, _ = strings.Cut(b.Point, ":"); b.Point == "" {
+			f.Label, f.Action = drawPoint(dice)
+		}
 	}
 	return f
 }

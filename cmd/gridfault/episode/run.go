@@ -142,44 +142,78 @@ func (r *run) live(ctx context.Context) error {
 	return errors.Join(ctx.Err(), inside.Close())
 }
 
-// faults lets the faults happen, one after the other.
+// faults lets the faults happen: one after the other, and one under all others if that is planned.
 func (r *run) faults(ctx context.Context) error {
 	if err := wait(ctx, r.plan.Warm); err != nil {
 		return err
 	}
-	for _, f := range r.plan.Faults {
-		if err := r.fault(ctx, f); err != nil {
+	var under *lasting
+	if f := r.plan.Under; f != nil {
+		var err error
+		if under, err = r.begin(ctx, *f); err != nil {
 			return fmt.Errorf("fault %s: %w", f.Kind, err)
 		}
 	}
-	return nil
+	var errs []error
+	for _, f := range r.plan.Faults {
+		if err := r.fault(ctx, f); err != nil {
+			errs = append(errs, fmt.Errorf("fault %s: %w", f.Kind, err))
+			break
+		}
+	}
+	if under != nil {
+		if err := r.end(ctx, under); err != nil {
+			errs = append(errs, fmt.Errorf("fault %s: %w", under.shown.Kind, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // fault is one fault from its beginning to the end of the rest behind it.
 func (r *run) fault(ctx context.Context, f rig.Fault) error {
+	l, err := r.begin(ctx, f)
+	if err != nil || l == nil {
+		return err
+	}
+	_ = wait(ctx, f.Hold) // what was begun is healed in any case
+	return r.end(ctx, l)
+}
+
+// lasting is a fault that lasts.
+type lasting struct {
+	rig.Injected
+	shown Shown
+}
+
+// begin makes a fault happen; nil: it could not be made, which is found.
+func (r *run) begin(ctx context.Context, f rig.Fault) (*lasting, error) {
 	limit, cancel := context.WithTimeout(ctx, faultLimit)
 	defer cancel()
 	injected, err := r.inject(limit, f)
 	if errors.Is(err, rig.ErrUnsupported) || ctx.Err() != nil {
-		return err
+		return nil, err
 	}
 	if err != nil {
 		r.found(RuleHarness, string(f.Kind), time.Since(r.begun), "the fault could not be made: %v", err)
-		return nil
+		return nil, nil
 	}
-	shown := Shown{Fault: f, Began: time.Since(r.begun)}
-	_ = wait(ctx, f.Hold) // what was begun is healed in any case
+	return &lasting{injected, Shown{Fault: f, Began: time.Since(r.begun)}}, nil
+}
+
+// end heals a fault and judges what was seen of it.
+func (r *run) end(ctx context.Context, l *lasting) error {
 	end := time.Now()
 	heal, cancel := context.WithTimeout(context.WithoutCancel(ctx), faultLimit)
 	defer cancel()
-	if shown.Proof, err = injected.Heal(heal); err != nil {
+	var err error
+	if l.shown.Proof, err = l.Heal(heal); err != nil {
 		return fmt.Errorf("heal: %w", err)
 	}
 	healed := time.Now()
-	shown.Healed = healed.Sub(r.begun)
-	r.await(ctx, healed, f.Rest)
-	r.judgeFault(&shown, end, healed)
-	r.v.Faults = append(r.v.Faults, shown)
+	l.shown.Healed = healed.Sub(r.begun)
+	r.await(ctx, healed, l.shown.Rest)
+	r.judgeFault(&l.shown, end, healed)
+	r.v.Faults = append(r.v.Faults, l.shown)
 	return ctx.Err()
 }
 

@@ -97,6 +97,9 @@ func Line(v *episode.Verdict) string {
 	for _, f := range v.Plan.Faults {
 		kinds = append(kinds, string(f.Kind))
 	}
+	if u := v.Plan.Under; u != nil {
+		kinds = append(kinds, "under", string(u.Kind))
+	}
 	word := "valid"
 	if !v.Valid {
 		word = "NOT VALID: " + strings.Join(v.Classes(), ", ")

@@ -9,7 +9,8 @@ import (
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
-// appends is W4: transactions of one to four appends to lists and reads of lists, which are concepts with their neighbours.
+// appends is W4: transactions of one to four appends to lists and reads of lists, which are concepts with their neighbours; half of the
+// reads of one list come without a transaction.
 type appends struct {
 	*load
 	prefix string
@@ -52,7 +53,11 @@ func (a *appends) open(ctx context.Context, u *user, era int64) error {
 // Run implements Workload.
 func (a *appends) Run(ctx context.Context) error {
 	a.each(ctx, func(ctx context.Context, u *user) history.Outcome {
-		return u.txn(ctx, a.draw(u, a.lists.next(ctx, u))).Outcome
+		ops := a.draw(u, a.lists.next(ctx, u))
+		if len(ops) == 1 && ops[0].Kind == transport.OpReadNeighbors && u.rng.IntN(2) == 0 {
+			return u.neighbors(ctx, ops[0].ID).Outcome
+		}
+		return u.txn(ctx, ops).Outcome
 	})
 	return nil
 }

@@ -186,10 +186,27 @@ type told struct {
 // txn sends a transaction under one request id until its outcome is known, or the client's patience ends, and records it.
 func (u *user) txn(ctx context.Context, ops []transport.Op) told {
 	t := &transport.Txn{RequestID: u.requestID(), Issued: time.Now().UnixMicro(), TimeoutMillis: uint32(attemptLimit.Milliseconds()), Ops: ops}
+	return u.insist(ctx, t, func() (*transport.TxnOk, error) { return transport.As[transport.TxnOk](u.attempt(ctx, t)) })
+}
+
+// neighbors reads a list without a transaction, and records it as one of that read alone: what a plain read promises is no less.
+func (u *user) neighbors(ctx context.Context, id string) told {
+	t := &transport.Txn{RequestID: u.requestID(), Ops: []transport.Op{{Kind: transport.OpReadNeighbors, ID: id}}}
+	return u.insist(ctx, t, func() (*transport.TxnOk, error) {
+		ok, err := transport.As[transport.GetNeighborsOk](u.attempt(ctx, &transport.GetNeighbors{ConceptID: id}))
+		if err != nil {
+			return nil, err
+		}
+		return &transport.TxnOk{Results: []transport.OpResult{{Neighbors: ok.NeighborIDs}}}, nil
+	})
+}
+
+// insist makes attempts at a transaction until its outcome is known, or the client's patience ends, and records it.
+func (u *user) insist(ctx context.Context, t *transport.Txn, attempt func() (*transport.TxnOk, error)) told {
 	call := u.begin(func(r *history.Recorder) uint64 { return r.InvokeTxn(u.number, t) })
 	var attempts history.Attempts
 	for begun := time.Now(); ; {
-		ok, err := u.attempt(ctx, t)
+		ok, err := attempt()
 		switch outcome := attempts.Add(err); outcome {
 		case history.OK:
 			u.end(call, outcome, func(r *history.Recorder) { r.Committed(call, ok) })
@@ -206,16 +223,16 @@ func (u *user) txn(ctx context.Context, ops []transport.Op) told {
 	}
 }
 
-// attempt sends a transaction once: through the library, which may send it more often, or to the next master. Whoever stops the load
+// attempt sends a request once: through the library, which may send it more often, or to the next master. Whoever stops the load
 // does not cut it short.
-func (u *user) attempt(ctx context.Context, t *transport.Txn) (*transport.TxnOk, error) {
+func (u *user) attempt(ctx context.Context, req any) (any, error) {
 	one, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptLimit+time.Second)
 	defer cancel()
 	if u.lib != nil {
-		return transport.As[transport.TxnOk](u.lib.Do(one, t))
+		return u.lib.Do(one, req)
 	}
 	u.turn++
-	return transport.As[transport.TxnOk](u.pool.Call(one, u.masters[u.turn%len(u.masters)], t))
+	return u.pool.Call(one, u.masters[u.turn%len(u.masters)], req)
 }
 
 // begin records that a request is about to be sent; 0: it is not recorded.

@@ -10,7 +10,7 @@ import (
 	"github.com/sutra-grid/sutra-grid/internal/history"
 )
 
-// move is W8: W3 and W4 side by side, of which some transactions only read. What moves is the nemesis's.
+// move is W8: W3 and W4 side by side, of which some transactions only read, and watchers of the shard map. What moves is the nemesis's.
 type move struct {
 	tally *Tally
 	env   Env
@@ -36,7 +36,9 @@ func (m *move) Setup(ctx context.Context) error {
 
 // Run implements Workload.
 func (m *move) Run(ctx context.Context) error {
-	return m.all(func(w Workload) error { return w.Run(ctx) })
+	var g errgroup.Group
+	g.Go(func() error { return maps{m.env}.Run(ctx) })
+	return errors.Join(m.all(func(w Workload) error { return w.Run(ctx) }), g.Wait())
 }
 
 // Settle implements Workload.
@@ -55,7 +57,9 @@ func (m *move) all(do func(Workload) error) error {
 // Check implements Workload.
 func (m *move) Check(l *history.Log) []history.Report { return append(checkMove(l), Complete(l)) }
 
-func checkMove(l *history.Log) []history.Report { return append(checkBank(l), checkAppends(l)...) }
+func checkMove(l *history.Log) []history.Report {
+	return append(append(checkBank(l), checkAppends(l)...), checkMaps(l))
+}
 
 // Tally implements Workload.
 func (m *move) Tally() *Tally { return m.tally }
