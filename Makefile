@@ -3,6 +3,7 @@ BIN  := bin
 CMDS := gridmaster gridagent gridnode gridctl
 SOAK ?= 1h
 SEED ?=
+REPLAYS ?= 20
 OUT  ?= gridfault-out
 DATA ?= dev-data
 FUZZTIME ?= 2m
@@ -16,7 +17,7 @@ ONLY ?=
 HOT := ./fsm ./fsm/event ./fsm/shardmap ./internal/emit ./internal/raftgroup ./storagenode/engine ./storagenode/lock ./storagenode/vector ./client
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./storagenode/vector/... ./master/txn/... ./client/...
 
-.PHONY: all build run test race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build faults-night faults-soak bench bench-quick bench-build bench-test bench-lint bench-micro bench-check bench-baseline clean
+.PHONY: all build run test race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build gridfault-replay faults-replay faults-night faults-soak bench bench-quick bench-build bench-test bench-lint bench-micro bench-check bench-baseline clean
 
 all: build
 
@@ -70,8 +71,15 @@ fault-kinds: ## every kind of fault once, on machines of their own (namespaces, 
 faults-build: ## the programs with fault points and mutations, and gridfault, into bin/faults/
 	go build -tags faults -o $(BIN)/faults/ $(addprefix ./cmd/,$(CMDS) gridfault)
 
+gridfault-replay: ## bin/gridfault-replay: gridfault whose runs in virtual time are repeated to the last delivery; compiles everything anew, once
+	go run ./cmd/gridfault/overlay $(BIN)/overlay
+	go build -tags faults,replay -overlay $(BIN)/overlay/overlay.json -o $(BIN)/gridfault-replay ./cmd/gridfault
+
 faults: faults-build ## under 5 minutes: fresh seeds in virtual time, six episodes of real processes, three mutations; SEED=n begins with that seed
 	$(BIN)/faults/gridfault run --profile fast --out $(OUT) $(addprefix --seed ,$(SEED))
+
+faults-replay: gridfault-replay ## REPLAYS seeds over all workloads in virtual time, each twice: are the traces equal? 4 minutes for 20
+	GRIDFAULT_REPLAY=$(REPLAYS) GRIDFAULT_REPLAY_BINARY=$(CURDIR)/$(BIN)/gridfault-replay go test -count=1 -timeout 60m -v -run 'TestReplay$$' ./cmd/gridfault
 
 faults-night: faults-build ## 2,000 seeds, every workload under every family of faults, every mutation; hours
 	$(BIN)/faults/gridfault run --profile night --out $(OUT) $(addprefix --seed ,$(SEED))

@@ -49,12 +49,17 @@ type Config struct {
 	InDoubtAfter   time.Duration // how long a leader holds a prepared attempt before it asks the masters (safety S8)
 	SpreadAfter    time.Duration // how long a shard is led, and calm, before its leader hands over to the preferred one
 
-	// Machine stands between the logs and the state machines, for simulations of a broken one; nil: nothing does.
-	Machine func(event.ShardID, raftgroup.FSM) raftgroup.FSM
-	Point   func(fault.Label) // called before and after each step of a transaction, by its handler; nil: fault.Point
-	Level   uint32            // of shards' logs that the node supports, for simulations of an older version; 0: engine.Level
+	Simulated
 
 	Log *slog.Logger
+}
+
+// Simulated is what simulations put in the place of something real; what is nil, or 0, is the real thing.
+type Simulated struct {
+	Machine func(event.ShardID, raftgroup.FSM) raftgroup.FSM // stands between the logs and the state machines, a broken one for instance
+	Point   func(fault.Label)                                // called before and after each step of a transaction, by its handler; nil: fault.Point
+	Level   uint32                                           // of shards' logs that the node supports, as an older version does; 0: engine.Level
+	Memory  func() uint64                                    // what the process has in memory, in bytes, for telemetry
 }
 
 // Grid says which grid a node belongs to and how to reach it.
@@ -165,6 +170,14 @@ func (c *Config) level() uint32 {
 		return engine.Level
 	}
 	return c.Level
+}
+
+// memory is what the process has in memory, in bytes.
+func (c *Config) memory() uint64 {
+	if c.Memory == nil {
+		return residentBytes()
+	}
+	return c.Memory()
 }
 
 // nodeID is the node's own name.

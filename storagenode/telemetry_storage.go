@@ -39,7 +39,7 @@ func (n *Node) measure(ctx context.Context) error {
 func (n *Node) measureAll(gauges map[*replica]*gauge) {
 	open := n.replicas.all()
 	maps.DeleteFunc(gauges, func(r *replica, _ *gauge) bool { return !slices.Contains(open, r) })
-	share := residentBytes() / uint64(max(1, len(open))) >> 20
+	share := n.cfg.memory() / uint64(max(1, len(open))) >> 20
 	for _, r := range open {
 		g := gauges[r]
 		if g == nil {

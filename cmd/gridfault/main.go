@@ -13,6 +13,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == childVerb { // its parent ends it; no goroutine that waits for signals takes part in what it repeats
+		signal.Ignore(os.Interrupt)
+		os.Exit(run(context.Background(), os.Args, os.Stdout, os.Stderr))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	status := run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()

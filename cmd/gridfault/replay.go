@@ -22,9 +22,25 @@ func replayCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			s.before = v
 			return s.all(c.Context, []episode.Plan{v.Plan})
 		},
 	}
+}
+
+// compare says whether a run has repeated an earlier one of the same plan, or only its plan.
+func compare(before, now *episode.Verdict) string {
+	switch {
+	case now.Plan.Rig != episode.RigSim:
+		return "the plan was repeated; real processes do not repeat themselves"
+	case !now.Repeats:
+		return "the plan was repeated, its interleaving was not: only what `make gridfault-replay` builds does that"
+	case !before.Repeats || before.Trace == "":
+		return "trace " + now.Trace + "; the earlier run was not made by a gridfault-replay, so there is none to compare it with"
+	case before.Trace != now.Trace:
+		return "ANOTHER TRACE: " + now.Trace + ", before " + before.Trace + ". Either the programs differ, or something was not repeated"
+	}
+	return "the same trace as before: " + now.Trace
 }
 
 func reportCommand() *cli.Command {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -28,8 +30,10 @@ const childVerb = "child"
 // job is what a child is told, in one line.
 type job struct {
 	Plan episode.Plan `json:"plan"`
-	Dir  string       `json:"dir"`
+	Dir  string       `json:"dir"` // with slashes behind it up to dirLength: nothing in a child's memory lies elsewhere for it
 }
+
+const dirLength = 1024
 
 // result is what it answers.
 type result struct {
@@ -70,14 +74,35 @@ func simulate(ctx context.Context, line []byte) (*episode.Verdict, error) {
 		}
 		defer mend()
 	}
-	cfg := sim.DefaultConfig()
+	if err := os.Chdir(j.Dir); err != nil {
+		return nil, err
+	}
+	bubble.Settle(j.Plan.Seed)
+	trace, cfg := sim.NewTrace(nil), sim.DefaultConfig()
 	cfg.Seed, cfg.Masters, cfg.Shards, cfg.Replicas = j.Plan.Seed, j.Plan.Masters, uint32(j.Plan.Shards), uint32(j.Plan.Replicas)
+	cfg.Trace = trace
 	g, err := sim.Open(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("start the grid: %w", err)
 	}
-	v, err := episode.Run(ctx, g, j.Plan, j.Dir)
+	v, err := episode.Run(ctx, g, j.Plan, ".")
+	if err == nil {
+		err = seal(trace, j.Plan)
+		v.Trace, v.Repeats = trace.String(), bubble.Repeats
+	}
 	return v, errors.Join(err, g.Close())
+}
+
+// seal adds to a trace what clients have asked and were told.
+func seal(trace *sim.Trace, p episode.Plan) error {
+	for _, id := range p.Workloads {
+		b, err := os.ReadFile(episode.History(".", id))
+		if err != nil {
+			return fmt.Errorf("trace: %w", err)
+		}
+		_, _ = trace.Write(b) // never fails
+	}
+	return nil
 }
 
 // simulate runs plans of rig S, several at once, and hands each verdict on until one of them says stop.
@@ -124,7 +149,7 @@ func (s *suite) jobs(plans []episode.Plan, end context.CancelCauseFunc) func() (
 		dir, err := s.place(p)
 		var b []byte
 		if err == nil {
-			b, err = json.Marshal(job{p, dir})
+			b, err = json.Marshal(job{p, dir + strings.Repeat("/", max(0, dirLength-len(dir)))})
 		}
 		if err != nil {
 			end(err)
@@ -142,15 +167,21 @@ func verdict(o bubble.Outcome) (dir string, v *episode.Verdict, err error) {
 	if err := json.Unmarshal(o.Job, &j); err != nil {
 		return "", nil, err
 	}
+	dir = filepath.Clean(j.Dir)
+	ended := func(err error) *episode.Verdict {
+		v := episode.Ended(j.Plan, err, o.Output, o.Took)
+		v.Repeats = bubble.Repeats
+		return v
+	}
 	if o.Err != nil {
-		return j.Dir, episode.Ended(j.Plan, o.Err, o.Output, o.Took), nil
+		return dir, ended(o.Err), nil
 	}
 	var r result
 	if err := json.Unmarshal(o.Result, &r); err != nil {
-		return j.Dir, nil, fmt.Errorf("seed %d: the child's answer: %w", j.Plan.Seed, err)
+		return dir, nil, fmt.Errorf("seed %d: the child's answer: %w", j.Plan.Seed, err)
 	}
 	if r.Err != "" {
-		return j.Dir, episode.Ended(j.Plan, errors.New(r.Err), o.Output, o.Took), nil
+		return dir, ended(errors.New(r.Err)), nil
 	}
-	return j.Dir, r.Verdict, nil
+	return dir, r.Verdict, nil
 }

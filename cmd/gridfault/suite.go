@@ -31,6 +31,7 @@ type suite struct {
 	seed      uint64
 	bounds    episode.Bounds
 	able      func(rig.Kind) bool // in rig P, once it is known
+	before    *episode.Verdict    // of the run that is replayed; nil: none is
 
 	mu  sync.Mutex // guards out
 	bad int        // guarded by mu
@@ -194,7 +195,10 @@ func (s *suite) tell(dir string, v *episode.Verdict) error {
 	defer s.mu.Unlock()
 	s.ran++
 	if v.Again == "" {
-		v.Again = "gridfault replay " + filepath.Join(filepath.Base(s.dir), filepath.Base(dir))
+		v.Again = again(v) + filepath.Join(filepath.Base(s.dir), filepath.Base(dir))
+	}
+	if s.before != nil {
+		defer fmt.Fprintf(s.out, "  %s\n", compare(s.before, v))
 	}
 	if v.Valid && !s.keep {
 		fmt.Fprintln(s.out, report.Line(v))
@@ -207,6 +211,22 @@ func (s *suite) tell(dir string, v *episode.Verdict) error {
 		return err
 	}
 	return show(s.out, dir, v)
+}
+
+// caveat is what a repetition of a run does not repeat.
+func caveat(v *episode.Verdict) string {
+	if v.Plan.Rig != episode.RigSim || v.Repeats {
+		return ""
+	}
+	return " (the plan, not the interleaving: only what `make gridfault-replay` builds repeats that)"
+}
+
+// again is the command that runs a plan once more, but for the directory: by the program that repeats runs, if this is it.
+func again(v *episode.Verdict) string {
+	if v.Repeats {
+		return "gridfault-replay replay "
+	}
+	return "gridfault replay "
 }
 
 // drop removes a run that has said what it had to say.
@@ -237,7 +257,7 @@ func show(out io.Writer, dir string, v *episode.Verdict) error {
 	}
 	fmt.Fprintf(out, "  %s\n", filepath.Join(dir, report.PageFile))
 	if !v.Valid {
-		fmt.Fprintf(out, "  again: %s\n", v.Again)
+		fmt.Fprintf(out, "  again: %s%s\n", v.Again, caveat(v))
 	}
 	return nil
 }

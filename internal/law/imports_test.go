@@ -243,8 +243,9 @@ var edges = map[string][]struct{ target, reason string }{
 		{"internal/fault", "labels of points, for plans"},
 		{"transport", "asking the grid; the network that clients get"},
 	},
-	"cmd/gridfault/bubble": {},
-	"cmd/gridfault/disk":   {},
+	"cmd/gridfault/bubble":  {},
+	"cmd/gridfault/disk":    {},
+	"cmd/gridfault/overlay": {},
 	"cmd/gridfault/sim": {
 		{"agent", "assembled as gridagent does"},
 		{"agent/platform", "the platform on which nodes live in this process"},

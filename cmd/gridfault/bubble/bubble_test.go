@@ -3,6 +3,7 @@ package bubble
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -24,6 +25,9 @@ func TestMain(m *testing.M) {
 // behave does what the job says.
 func behave(ctx context.Context, job []byte) []byte {
 	switch string(job) {
+	case "draw", "draw otherwise":
+		Settle(uint64(len(job)))
+		return fmt.Appendf(nil, "%s", rand.Text())
 	case "panic":
 		panic("as told")
 	case "deadlock":
@@ -120,5 +124,15 @@ func TestRunEnds(t *testing.T) {
 	b.Path, b.Processes, b.Limit = "", 0, 0
 	if err := Run(t.Context(), b, nil); err == nil || slices.Contains([]bool{strings.Contains(err.Error(), "no program"), strings.Contains(err.Error(), "0 processes"), strings.Contains(err.Error(), "limit of 0s")}, false) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestChance: what is random in a job follows from its seed.
+func TestChance(t *testing.T) {
+	b := Batch{Processes: 1, Limit: time.Minute}
+	first, again := do(t, b, "draw", "draw otherwise"), do(t, b, "a", "draw")
+	drawn := string(first["draw"].Result)
+	if len(drawn) < 20 || string(again["draw"].Result) != drawn || string(first["draw otherwise"].Result) == drawn {
+		t.Errorf("%q, then %q; another seed %q", drawn, again["draw"].Result, first["draw otherwise"].Result)
 	}
 }

@@ -40,7 +40,7 @@ func (r *run) start() (*child, error) {
 		return nil, err
 	}
 	c := &child{cmd: exec.Command(r.Path, r.Args...), answers: make(chan []byte), output: &output{}, gone: make(chan struct{})}
-	c.cmd.Env = append(os.Environ(), r.Env...)
+	c.cmd.Env, c.cmd.Args[0] = append(surroundings(), r.Env...), called(r.Path)
 	c.cmd.Stdout, c.cmd.Stderr, c.cmd.ExtraFiles = c.output, c.output, []*os.File{to} // file descriptor 3: results
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}              // one that hangs must not outlive this process
 	if c.jobs, err = c.cmd.StdinPipe(); err == nil {

@@ -20,12 +20,12 @@ var (
 type Batch struct {
 	Path string   // the program, which calls Serve
 	Args []string // with these arguments
-	Env  []string // and these variables, beside those of this process
+	Env  []string // and these variables, beside those of this process; where Repeats is true, beside none
 
 	Next func() (job []byte, more bool) // gives the jobs, each one line; never called by two at once
 
 	Processes   int           // at once
-	PerProcess  int           // jobs of one process at most; 0: no limit. 1 makes a job independent of those before it
+	PerProcess  int           // jobs of one process at most; 0: no limit. 1 makes a job independent of those before it, as Repeats does
 	Limit       time.Duration // of the real clock for one job
 	MemoryBytes int64         // that a process may have in memory; 0: no limit
 }
@@ -119,7 +119,7 @@ func (r *run) work(ctx context.Context) error {
 				return errors.Join(err, c.end())
 			}
 			r.done(o)
-			if o.Err != nil || did == r.PerProcess {
+			if o.Err != nil || did == r.PerProcess || Repeats {
 				break
 			}
 			if job, more = r.next(); !more {

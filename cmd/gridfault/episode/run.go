@@ -92,7 +92,10 @@ func (r *run) open() error {
 	return nil
 }
 
-func (r *run) history(id string) string { return filepath.Join(r.dir, "history-"+id+".jsonl") }
+func (r *run) history(id string) string { return History(r.dir, id) }
+
+// History is where a run in dir keeps the history of a workload.
+func History(dir, workload string) string { return filepath.Join(dir, "history-"+workload+".jsonl") }
 
 // close writes out the histories.
 func (r *run) close() error {

@@ -23,6 +23,11 @@ type Verdict struct {
 	Timeline []Bucket         `json:"timeline"`
 	Usage    []Sample         `json:"usage"`
 	Again    string           `json:"again"` // the command that runs the plan once more
+
+	// Trace is a fingerprint of all deliveries, faults and operations with their virtual times; empty in rig P. With Repeats it is the same
+	// each time the plan is run by the same program.
+	Trace   string `json:"trace,omitempty"`
+	Repeats bool   `json:"repeats,omitempty"`
 }
 
 // Rule names what a run must satisfy.

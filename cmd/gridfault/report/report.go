@@ -104,6 +104,9 @@ func Line(v *episode.Verdict) string {
 	if !v.Valid {
 		word = "NOT VALID: " + strings.Join(v.Classes(), ", ")
 	}
+	if v.Repeats {
+		word += "; trace " + v.Trace
+	}
 	return fmt.Sprintf("seed %d, rig %s, %s, %s: %d ok, %d failed, %d unknown in %s: %s", v.Plan.Seed, v.Plan.Rig, strings.Join(v.Plan.Workloads, "+"),
 		strings.Join(kinds, " "), v.OK, v.Failed, v.Unknown, v.Took.Round(time.Second/10), word)
 }

@@ -68,6 +68,7 @@ func (p *eventsProcess) kill() error {
 func (g *Grid) sizes(cfg *storagenode.Config) {
 	cfg.Dimension, cfg.CacheBytes, cfg.Groups.SegmentBytes = dimension, cacheBytes, segmentBytes
 	cfg.Groups.SnapshotThreshold, cfg.Groups.TrailingLogs, cfg.Groups.Timeouts.Snapshot = g.cfg.SnapshotThreshold, g.cfg.TrailingLogs, snapshotLook
+	cfg.Memory = func() uint64 { return 0 } // that of this process is all nodes', and differs from run to run
 }
 
 const (

@@ -13,6 +13,7 @@ import (
 // injected is a fault that lasts.
 type injected struct {
 	kind  rig.Kind
+	trace *Trace
 	met   string                          // whom
 	count int64                           // what proves it; complete when heal has returned
 	heal  func(ctx context.Context) error // ends the fault
@@ -32,6 +33,7 @@ func (i *injected) Heal(ctx context.Context) (rig.Proof, error) {
 	if err := i.heal(ctx); err != nil {
 		return rig.Proof{}, fmt.Errorf("heal %s (%s): %w", i.kind, i.met, err)
 	}
+	i.trace.happened("%s healed: %d %s, %s", i.kind, i.count, spec.Proof, i.met)
 	return rig.Proof{What: spec.Proof, Count: i.count, Met: i.met}, nil
 }
 
@@ -101,7 +103,8 @@ func (g *Grid) Inject(ctx context.Context, f rig.Fault) (rig.Injected, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inject %s: %w", f.Kind, err)
 	}
-	i.kind = f.Kind
+	i.kind, i.trace = f.Kind, g.cfg.Trace
+	i.trace.happened("%s begun: %s", f.Kind, i.met)
 	return i, nil
 }
 

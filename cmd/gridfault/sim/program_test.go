@@ -35,6 +35,7 @@ func serveOnce(ctx context.Context, job []byte) (_ []byte, err error) {
 	if err := json.Unmarshal(job, &cfg.Seed); err != nil {
 		return nil, err
 	}
+	bubble.Settle(cfg.Seed)
 	cfg.Replicas, cfg.Agents, cfg.Trace = 1, 2, NewTrace(nil)
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -49,8 +50,7 @@ func serveOnce(ctx context.Context, job []byte) (_ []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	sum, n := cfg.Trace.Sum()
-	return fmt.Appendf(nil, "%s of %d", sum, n), nil
+	return []byte(cfg.Trace.String()), nil
 }
 
 // TestProgram: grids run in children of a program, a batch of seeds in each.

@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -46,7 +47,7 @@ type Config struct {
 	SnapshotThreshold uint64 // entries between snapshots of every group; few, so that they are taken, sent and restored all the time
 	TrailingLogs      uint64 // entries kept behind one
 
-	Trace *Trace // of what is delivered; nil: none is kept
+	Trace *Trace // of what is delivered, and of faults; nil: none is kept
 }
 
 // DefaultConfig is the smallest grid that has everything: a majority to lose, transactions over shards, a machine to move a replica to.
@@ -112,7 +113,7 @@ func Open(ctx context.Context, cfg Config) (*Grid, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(cfg.place(), "gridfault-sim-")
+	dir, err := cfg.make()
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +134,17 @@ func (c *Config) place() string {
 		return "/dev/shm"
 	}
 	return os.TempDir()
+}
+
+// make makes a directory for the files. Its name is drawn from nothing: a draw that is repeated because of what another process left
+// would change all that follow it.
+func (c *Config) make() (string, error) {
+	for n := 0; ; n++ {
+		dir := filepath.Join(c.place(), fmt.Sprintf("gridfault-sim-%08d-%02d", os.Getpid(), n))
+		if err := os.Mkdir(dir, 0o700); !errors.Is(err, fs.ErrExist) {
+			return dir, err
+		}
+	}
 }
 
 func (g *Grid) open(ctx context.Context) error {
