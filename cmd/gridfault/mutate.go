@@ -30,16 +30,17 @@ type mutant struct {
 	faults    []string
 	rigs      string        // "S", "P" or "SP"
 	hold      time.Duration // that a fault lasts at least; 0: as it is drawn
+	clients   int           // 0: as many as otherwise
 }
 
 // mutants is all of them.
 func mutants() []mutant {
 	var all []mutant
 	for _, m := range fault.Mutations() {
-		all = append(all, mutant{m.Name, false, m.What, m.Anomalies, m.Workloads, m.Faults, m.Rigs, m.Hold})
+		all = append(all, mutant{m.Name, false, m.What, m.Anomalies, m.Workloads, m.Faults, m.Rigs, m.Hold, m.Clients})
 	}
 	for _, h := range episode.Harnesses() {
-		all = append(all, mutant{string(h.Name), true, h.What, h.Anomalies, h.Workloads, h.Faults, "S", h.Hold})
+		all = append(all, mutant{string(h.Name), true, h.What, h.Anomalies, h.Workloads, h.Faults, "S", h.Hold, 0})
 	}
 	return all
 }
@@ -118,7 +119,7 @@ func choose(names string, seed uint64) ([]mutant, error) {
 func (s *suite) hunt(ctx context.Context, m mutant) (caught, error) {
 	began := time.Now()
 	b := s.bounds
-	b.Workloads, b.Hold = m.workloads, m.hold
+	b.Workloads, b.Hold, b.Clients = m.workloads, m.hold, m.clients
 	met(&b, m.faults)
 	b.Length = max(b.Length, b.Room())
 	c := caught{}

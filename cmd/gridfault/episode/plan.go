@@ -7,6 +7,7 @@
 package episode
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -49,6 +50,7 @@ type Bounds struct {
 	Point     string   // "LABEL:ACTION" that faults of the kind point are; empty: any
 	Able      func(rig.Kind) bool
 	Length    time.Duration // of the load
+	Clients   int           // 0: ten
 	Under     rig.Kind      // of a fault under which all others happen; empty: none
 	Hold      time.Duration // that a fault lasts at least; 0: half a second
 	Masters   int           // 0: three, sometimes five in rig S
@@ -59,6 +61,8 @@ type Bounds struct {
 const (
 	simRequests         = 1500 // of a run in virtual time: enough to judge by, and few enough for seconds of a core
 	processRate         = 300  // requests per second of real processes
+	clientRate          = 15   // of one client, where there are many
+	ordinary            = 10   // clients
 	warmTime            = 2 * time.Second
 	seriesTime          = 40 * time.Second // eight faults or so
 	leastHold, mostHold = 500 * time.Millisecond, 4 * time.Second
@@ -154,7 +158,8 @@ func Draw(seed uint64, b Bounds) (Plan, error) {
 		spec, err := rig.Lookup(k)
 		return err != nil || b.Rig == RigSim && !spec.Sim || b.Able != nil && !b.Able(k)
 	})
-	p := Plan{Seed: seed, Rig: b.Rig, Masters: b.Masters, Shards: shards, Replicas: b.Replicas, Clients: 10, Rate: processRate, Warm: warmTime}
+	p := Plan{Seed: seed, Rig: b.Rig, Masters: b.Masters, Shards: shards, Replicas: b.Replicas, Clients: cmp.Or(b.Clients, ordinary), Warm: warmTime}
+	p.Rate = float64(max(processRate, clientRate*p.Clients))
 	if b.Rig == RigSim {
 		p.Rate = simRequests / max(b.Length-warmTime, time.Second).Seconds()
 	}
