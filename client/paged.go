@@ -2,7 +2,7 @@ package client
 
 import (
 	"context"
-	"slices"
+	"sort"
 
 	"github.com/sutra-grid/sutra-grid/transport"
 )
@@ -74,11 +74,7 @@ func (m *merge) add(items []transport.ConceptItem, cursor string) error {
 	if place != nil && (m.end == nil || m.compare(*place, *m.end) < 0) {
 		m.end = place
 	}
-	m.items = append(m.items, items...)
-	if m.end != nil {
-		m.items = slices.DeleteFunc(m.items, func(c transport.ConceptItem) bool { return m.compare(m.place(&c), *m.end) > 0 })
-	}
-	slices.SortFunc(m.items, func(a, b transport.ConceptItem) int { return m.compare(m.place(&a), m.place(&b)) })
+	m.items = m.together(m.until(m.items), m.until(items))
 	if n := m.fitting(m.items); n < len(m.items) {
 		clear(m.items[n:]) // or their contents stay in memory
 		m.items = m.items[:n]
@@ -86,6 +82,28 @@ func (m *merge) add(items []transport.ConceptItem, cursor string) error {
 		m.end = &last
 	}
 	return nil
+}
+
+// until cuts off what lies behind the end of an unfinished page.
+func (m *merge) until(items []transport.ConceptItem) []transport.ConceptItem {
+	if m.end == nil {
+		return items
+	}
+	n := sort.Search(len(items), func(i int) bool { return m.compare(m.place(&items[i]), *m.end) > 0 })
+	return items[:n]
+}
+
+// together merges two lists that are in order, as every shard's page is.
+func (m *merge) together(a, b []transport.ConceptItem) []transport.ConceptItem {
+	out := make([]transport.ConceptItem, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if m.compare(m.place(&a[0]), m.place(&b[0])) <= 0 {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
 }
 
 // cursor is where the next page begins; "" is the end.

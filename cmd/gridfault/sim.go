@@ -129,6 +129,7 @@ func (s *suite) simulate(ctx context.Context, plans []episode.Plan, each func(di
 			end(err)
 		}
 	})
+	err = errors.Join(err, sim.Sweep(""))
 	if cause := context.Cause(ctx); errors.Is(cause, errEnough) {
 		return nil
 	} else if cause != nil {

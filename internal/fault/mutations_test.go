@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,17 +24,32 @@ func TestMutationsAreWhole(t *testing.T) {
 			t.Errorf("%s: rigs %q, workloads %q, anomalies %q", m.Name, m.Rigs, m.Workloads, m.Anomalies)
 		}
 		simulated := len(m.Faults) == 0
-		for _, kind := range m.Faults {
-			spec, err := rig.Lookup(rig.Kind(kind))
-			if err != nil {
-				t.Errorf("%s: %v", m.Name, err)
+		for _, f := range m.Faults {
+			sim := true
+			for _, kind := range kindsOf(f) {
+				spec, err := rig.Lookup(kind)
+				if err != nil {
+					t.Errorf("%s: %v", m.Name, err)
+				}
+				sim = sim && spec.Sim
 			}
-			simulated = simulated || spec.Sim
+			simulated = simulated || sim
 		}
 		if strings.Contains(m.Rigs, "S") && !simulated {
 			t.Errorf("%s is for rig S, which has none of %q", m.Name, m.Faults)
 		}
 	}
+}
+
+// kindsOf is the kinds of a fault of the table: one, one under another, or that of labelled points.
+func kindsOf(f string) (kinds []rig.Kind) {
+	for part := range strings.SplitSeq(f, "/") {
+		if label, _, ok := strings.Cut(part, ":"); ok && slices.ContainsFunc(fault.Labels(), func(s fault.Spec) bool { return s.Name == label }) {
+			part = string(rig.KindPoint)
+		}
+		kinds = append(kinds, rig.Kind(part))
+	}
+	return kinds
 }
 
 // TestMutationsAreDocumented: the page for users has all of them, in both of its tables.

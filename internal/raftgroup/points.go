@@ -107,10 +107,13 @@ type pointedStable struct {
 
 // pointStable is called when the store has been opened, which is a transaction; a file that is made is synced in any case.
 func pointStable(s raft.StableStore, path string, made bool) pointedStable {
-	if made || !fault.Broken(fault.SkipFsyncVote) {
+	p := pointedStable{s, path}
+	if made {
 		fault.Synced(path)
+	} else {
+		p.tell()
 	}
-	return pointedStable{s, path}
+	return p
 }
 
 func (s pointedStable) Set(key, value []byte) error {
@@ -133,10 +136,17 @@ func (s pointedStable) synced(run func() error) error {
 		return err
 	}
 	err := run()
-	if err == nil && !fault.Broken(fault.SkipFsyncVote) {
-		fault.Synced(s.path)
+	if err == nil {
+		s.tell()
 	}
 	return err
+}
+
+// tell says behind a transaction that the file is synced, as it is unless the store was told not to.
+func (s pointedStable) tell() {
+	if !fault.Broken(fault.SkipFsyncVote) {
+		fault.Synced(s.path)
+	}
 }
 
 func (s pointedStable) Close() error {

@@ -140,7 +140,7 @@ func (c *Config) place() string {
 // would change all that follow it.
 func (c *Config) make() (string, error) {
 	for n := 0; ; n++ {
-		dir := filepath.Join(c.place(), fmt.Sprintf("gridfault-sim-%08d-%02d", os.Getpid(), n))
+		dir := filepath.Join(c.place(), fmt.Sprintf(dirPrefix+"%08d-%02d", os.Getpid(), n))
 		if err := os.Mkdir(dir, 0o700); !errors.Is(err, fs.ErrExist) {
 			return dir, err
 		}
