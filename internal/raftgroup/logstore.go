@@ -114,11 +114,19 @@ func (s *logStore) follows(p position) bool {
 }
 
 // coveredBy says that there is a snapshot which ends with an entry of this index and term. If the log has another entry
-// in that place, then all of it up to there belongs to no history any more: a leader that was deposed wrote it.
+// in that place, then all of it up to there belongs to no history any more: a leader that was deposed wrote it. A snapshot
+// that ends before the newest is an error: raft would take it for the newest. That happens to the replica's own when the
+// leader's is installed while it is written.
 func (s *logStore) coveredBy(index, term uint64) error {
 	s.mu.Lock()
-	s.covered = position{index, term}
+	newest := s.covered.index
+	if index >= newest {
+		s.covered = position{index, term}
+	}
 	s.mu.Unlock()
+	if index < newest {
+		return fmt.Errorf("the snapshot at %d is of no use: there is one that ends with entry %d", index, newest)
+	}
 	first, err := s.FirstIndex()
 	if err != nil || first == 0 || index < first {
 		return err

@@ -3,6 +3,7 @@ package raftgroup
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -168,4 +169,45 @@ func (n *node) asked(leader *node, p position) bool {
 		n.c.t.Fatal(r.Error)
 	}
 	return r.Response.(*raft.AppendEntriesResponse).Success
+}
+
+// A follower's own snapshot is still being written while the leader's, of a later entry, is installed. The older one is
+// given up: raft would take it for the newest, and the log has a gap that only the newer one covers.
+func TestOwnSnapshotBehindAnInstalledOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, transport.NewMemory(), 3).start()
+		defer c.stop()
+		l := c.leader()
+		f := c.others(l)[0]
+		f.wait(l.must("a").Index)
+		f.fsm.gate = make(chan struct{})
+		own := make(chan error, 1)
+		go func() { own <- f.group.Snapshot() }()
+		synctest.Wait()
+
+		c.wire.isolate(f.owner, true)
+		l = c.leader(f)
+		for i := range 200 {
+			l.must(fmt.Sprint(i))
+		}
+		if err := l.group.Snapshot(); err != nil {
+			t.Fatal(err)
+		}
+		c.wire.isolate(f.owner, false)
+		f.wait(l.group.Applied())
+		if f.fsm.restores != 1 {
+			t.Fatalf("%d snapshots installed, want 1: the test proves nothing", f.fsm.restores)
+		}
+		installed := f.group.stores.log.covered
+		close(f.fsm.gate)
+		if err := <-own; err == nil || !strings.Contains(err.Error(), "there is one that ends with entry") {
+			t.Errorf("the older snapshot ended with %v", err)
+		}
+		if now := f.group.stores.log.covered; now != installed {
+			t.Errorf("the log is covered up to %v, and was up to %v", now, installed)
+		}
+		r := l.must("z")
+		f.wait(r.Index)
+		sameLogs(t, f, l)
+	})
 }
