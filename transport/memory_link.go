@@ -175,11 +175,15 @@ func (l *link) pass(ctx context.Context) error {
 // set changes the link and everything that is on its way.
 func (l *link) set(to Link) {
 	l.mu.Lock()
+	begins := to.Cut && !l.now.Cut
 	l.now = to
 	close(l.changed)
 	l.changed = make(chan struct{})
 	l.mu.Unlock()
 	for _, p := range l.all() {
+		if begins {
+			p.held()
+		}
 		if to.Refuse {
 			p.conn.reset()
 			p.conn.peer.reset()
@@ -260,6 +264,15 @@ func (p *path) end(deliver func()) {
 	defer p.mu.Unlock()
 	p.shut = true
 	p.pumpLocked() // with nothing left, the link forgets the path
+}
+
+// held tells of what was on its way when a cut began.
+func (p *path) held() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, q := range p.queue {
+		p.link.told(q.size, Held)
+	}
 }
 
 // pump delivers what has arrived by now.

@@ -341,3 +341,44 @@ func TestBreakLosesForGood(t *testing.T) {
 		}
 	})
 }
+
+// TestCutHoldsWhatIsOnItsWay: what was sent before a cut and has not arrived is held by it, and is told of, like what is sent later.
+func TestCutHoldsWhatIsOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory()
+		var fates []Fate
+		m.Watch(func(p Passage) {
+			if p.Bytes > 0 {
+				fates = append(fates, p.Fate)
+			}
+		})
+		l, err := m.Host("b").Listen("b:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		a, err := m.Host("a").Dial(t.Context(), "b:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		b, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		m.SetLink("a", "b", Link{Delay: time.Second})
+		mustWrite(t, a, []byte("x"))
+		m.SetLink("a", "b", Link{Delay: time.Second, Cut: true})
+		m.SetLink("a", "b", Link{Cut: true}) // the same cut
+		time.Sleep(time.Minute)              // virtual
+		if want := []Fate{Sent, Held}; !slices.Equal(fates, want) {
+			t.Fatalf("%v, want %v", fates, want)
+		}
+		m.Heal()
+		arrival(t, b, 1)
+		if want := []Fate{Sent, Held, Delivered}; !slices.Equal(fates, want) {
+			t.Errorf("%v, want %v", fates, want)
+		}
+	})
+}

@@ -42,6 +42,7 @@ func adopt(dir, files string, applied uint64, o Options) error {
 	if err := o.complete(); err != nil {
 		return err
 	}
+	o.fs = watch(o.fs, files, func(error) {}) // the error is the caller's
 	if err := checkStore(files, applied, &o); err != nil {
 		return err
 	}

@@ -115,12 +115,17 @@ func Open(dir string, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("open engine %s: %w", dir, err)
 	}
 	e := &Engine{dir: dir, o: o, locks: lock.NewTable()}
-	// Pebble tries a failed flush for ever, and does not notice a disk that hangs; with its log off nobody else would.
-	e.o.fs = latchfs.NewGuard(o.fs, latchfs.Config{Name: "store", Dir: dir, Deadline: latchfs.Deadline, Fatal: e.fail})
+	e.o.fs = watch(o.fs, dir, e.fail)
 	if err := e.open(); err != nil {
 		return nil, fmt.Errorf("open engine of %s in %s: %w", o.ShardID, dir, err)
 	}
 	return e, nil
+}
+
+// watch ends a store in dir at the first failure of its files. Pebble tries a failed flush for ever, and does not notice a disk that hangs; with
+// its log off nobody else would.
+func watch(fs vfs.FS, dir string, fatal func(error)) *latchfs.Guard {
+	return latchfs.NewGuard(fs, latchfs.Config{Name: "store", Dir: dir, Deadline: latchfs.Deadline, Fatal: fatal})
 }
 
 // complete fills in defaults and reports what is missing.

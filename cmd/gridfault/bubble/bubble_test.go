@@ -33,6 +33,7 @@ func behave(ctx context.Context, job []byte) []byte {
 	case "deadlock":
 		go func() { <-make(chan int) }()
 	case "spin":
+		go sleeper(ctx)
 		for ctx.Err() == nil { // no virtual time passes
 		}
 	case "memory":
@@ -47,6 +48,9 @@ func behave(ctx context.Context, job []byte) []byte {
 	time.Sleep(time.Hour)
 	return fmt.Appendf(nil, "%s %s", job, time.Since(began))
 }
+
+// sleeper waits for a clock that stands still.
+func sleeper(ctx context.Context) { <-ctx.Done() }
 
 // do runs jobs and returns their outcomes by job.
 func do(t *testing.T, b Batch, jobs ...string) map[string]Outcome {
@@ -95,7 +99,7 @@ func TestJobs(t *testing.T) {
 // TestLimits: what takes too long or too much is ended, and said.
 func TestLimits(t *testing.T) {
 	all := do(t, Batch{Processes: 1, Limit: time.Second}, "spin")
-	if o := all["spin"]; !errors.Is(o.Err, ErrHung) || o.Result != nil {
+	if o := all["spin"]; !errors.Is(o.Err, ErrHung) || o.Result != nil || !strings.Contains(o.Output, "bubble.behave") || strings.Contains(o.Output, "sleeper") {
 		t.Errorf("%v\n%s", o.Err, o.Output)
 	}
 	all = do(t, Batch{Processes: 1, Limit: time.Minute, MemoryBytes: 200 << 20}, "memory")

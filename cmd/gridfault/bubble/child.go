@@ -3,6 +3,7 @@ package bubble
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -97,6 +98,9 @@ func (c *child) do(ctx context.Context, job []byte, limit time.Duration, memory 
 		err = fmt.Errorf("%w: it took no job: %w", ErrCrashed, e)
 	}
 	o := Outcome{Job: job, Result: result, Err: err, Output: c.output.String(), Took: time.Since(began)}
+	if errors.Is(err, ErrHung) {
+		o.Output = awake(o.Output)
+	}
 	if err != nil {
 		o.Result = nil
 	}
@@ -137,6 +141,19 @@ func (c *child) await(ctx context.Context, limit time.Duration, memory int64) ([
 	}
 }
 
+// awake leaves out, of all goroutines, those that wait for others of the bubble or for its clock. The clock stands still as long as there is
+// another one, and that one is the reason: it runs, is in a system call, or waits for a mutex.
+func awake(output string) string {
+	var rest []string
+	for block := range strings.SplitSeq(output, "\n\n") {
+		head, _, _ := strings.Cut(block, "\n")
+		if !strings.HasPrefix(head, "goroutine ") || strings.Contains(head, "synctest bubble") && !strings.Contains(head, "(durable)") {
+			rest = append(rest, block)
+		}
+	}
+	return strings.Join(rest, "\n\n")
+}
+
 // resident is what the process has in memory, in bytes; 0 when that is not known.
 func (c *child) resident() int64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", c.cmd.Process.Pid))
@@ -171,9 +188,8 @@ func (c *child) end() error {
 	}
 }
 
-// outputKept is how much of the beginning, and of the end, of what a process prints is kept: a panic stands at the beginning, the last
-// goroutine at the end.
-const outputKept = 32 << 10
+// outputKept is how much of the beginning, and of the end, of what a process prints is kept: room for all goroutines of one that hangs.
+const outputKept = 8 << 20
 
 // output keeps what a process printed since clear.
 type output struct {

@@ -1,6 +1,7 @@
 package episode
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
@@ -114,12 +115,14 @@ func (v *Verdict) LastUsage() []rig.Usage {
 	return v.Usage[len(v.Usage)-1].Processes
 }
 
-// lastOutput is how much of a process's output a verdict keeps.
-const lastOutput = 16 << 10
+// lastOutput is how much of a process's output a verdict keeps: the beginning and the end.
+const lastOutput = 64 << 10
 
 // Ended is the verdict on a run whose process ended before it had one: of a panic, a deadlock, memory or time that ran out, or because
 // the harness failed.
 func Ended(p Plan, why error, output string, took time.Duration) *Verdict {
-	output = output[max(0, len(output)-lastOutput):]
+	if cut := len(output) - lastOutput; cut > 0 {
+		output = fmt.Sprintf("%s\n… %d bytes …\n%s", output[:lastOutput/2], cut, output[len(output)-lastOutput/2:])
+	}
 	return &Verdict{Plan: p, Version: version(), Began: time.Now().Add(-took), Took: took, Findings: []Finding{{Rule: RuleHarness, Text: why.Error() + "\n" + output}}}
 }

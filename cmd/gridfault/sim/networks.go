@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -24,12 +25,28 @@ func network(design func(*Grid, *rand.Rand) (e *effect, met string, err error)) 
 		}
 		g.wires.begin(e)
 		in := &injected{met: met}
-		in.heal = func(context.Context) error {
+		in.heal = func(ctx context.Context) error {
+			if e.met.Load() == 0 && e.idle != "" {
+				g.knock(ctx, e.idle)
+			}
 			g.wires.end(e)
 			in.count = e.met.Load()
 			return nil
 		}
 		return in, nil
+	}
+}
+
+// knock dials a host that nobody had a word for, as an agent without nodes sends one every 10 s: one that stands still does not answer.
+func (g *Grid) knock(ctx context.Context, host string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	from := eventsHost
+	if from == host {
+		from = g.masters[0].host()
+	}
+	if c, err := g.net.Host(from).Dial(ctx, net.JoinHostPort(host, "1")); err == nil {
+		_ = c.Close() // nobody listens there: only an error says something, and the wires have seen it
 	}
 }
 
@@ -256,5 +273,7 @@ func (g *Grid) pauseRandom(r *rand.Rand) (*effect, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	return cut(alone(p.host())), p.host(), nil
+	e := cut(alone(p.host()))
+	e.idle = p.host()
+	return e, p.host(), nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -223,4 +224,32 @@ func try(ctx context.Context, g *Grid, f rig.Fault) error {
 		return errors.New("it was healed twice")
 	}
 	return nil
+}
+
+// TestPauseOfAnIdleProcess: that one stands still is shown though nobody has a word for it.
+func TestPauseOfAnIdleProcess(t *testing.T) {
+	inGrid(t, DefaultConfig(), func(t *testing.T, g *Grid) {
+		host := g.homes[len(g.homes)-1].host()
+		for _, tt := range []struct {
+			what   string
+			change func(*transport.Link)
+			want   int64
+		}{
+			{"it stands still", func(l *transport.Link) { l.Cut = true }, 1},
+			{"it does not", func(*transport.Link) {}, 0},
+		} {
+			pause := network(func(*Grid, *rand.Rand) (*effect, string, error) {
+				e := cut(alone(host))
+				e.change, e.idle = tt.change, host
+				return e, host, nil
+			})
+			in, err := pause(g, t.Context(), rig.Fault{Kind: rig.PauseRandom})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := in.heal(t.Context()); err != nil || in.count != tt.want {
+				t.Errorf("%s: %d shown, want %d; %v", tt.what, in.count, tt.want, err)
+			}
+		}
+	})
 }

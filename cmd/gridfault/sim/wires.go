@@ -25,6 +25,7 @@ type effect struct {
 	on     func(from, to string) bool
 	change func(*transport.Link)
 	counts func(transport.Passage) bool // what proves it, of the links it is on
+	idle   string                       // a host that may have nothing to say and nothing to hear, all the while
 	met    atomic.Int64
 }
 
