@@ -1,6 +1,7 @@
 package storagenode
 
 import (
+	"errors"
 	"os"
 	"testing"
 
@@ -76,5 +77,26 @@ func TestDropGoesOnAfterACrash(t *testing.T) {
 				t.Errorf("%d replicas are open, want shard-0's", len(n.replicas.all()))
 			}
 		})
+	}
+}
+
+// TestAnotherReplicaOfADeletedOnesShard: a node that had a replica of a shard gets another. As long as that one's state is being fetched there
+// is nothing to open, least of all what was deleted.
+func TestAnotherReplicaOfADeletedOnesShard(t *testing.T) {
+	c := newCatchUp(t)
+	n := c.nodes["node-2"]
+	gone := manifestEntry{ShardID: joinedShard, ReplicaID: replicaID("node-2", 76), Removed: true}
+	if err := n.replicas.record(n.dir.Path(), n.replicas.made.with(gone)); err != nil {
+		t.Fatal(err)
+	}
+	open := action{openReplica, c.a}
+	if err := errors.Join(n.do(open), n.replicas.refusals()); err != nil || len(n.replicas.all()) > 0 {
+		t.Fatalf("%d replicas are open before it is made; %v", len(n.replicas.all()), err)
+	}
+	if err := errors.Join(n.makeReplica(c.a), n.do(open), n.replicas.refusals()); err != nil {
+		t.Fatal(err)
+	}
+	if all := n.replicas.all(); len(all) != 1 || all[0].id != c.a.replica {
+		t.Errorf("%d replicas are open", len(all))
 	}
 }

@@ -161,8 +161,8 @@ func (n *Node) do(a action) error {
 		return nil
 	}
 	e, ok := s.made.lookup(a.assignment.shard)
-	if !ok {
-		return nil // making it failed and was reported
+	if !ok || e.ReplicaID != a.assignment.replica {
+		return nil // not made: its state is being fetched, or making it failed and was reported
 	}
 	r, err := n.openReplica(e)
 	s.mu.Lock()
