@@ -39,9 +39,6 @@ func writeSynced(path string, data []byte, perm fs.FileMode) error {
 
 // SyncFile makes what a file holds durable; its name is its directory's (SyncDir).
 func SyncFile(f *os.File) error {
-	if err := fault.Syncing(f.Name()); err != nil {
-		return err
-	}
 	if err := f.Sync(); err != nil {
 		return err
 	}

@@ -56,14 +56,6 @@ func diskOf(path string) Disk {
 	return nil
 }
 
-// Syncing comes before a file or a directory is synced, and can fail as that does.
-func Syncing(path string) error {
-	if d := diskOf(path); d != nil {
-		return d.Syncing(path)
-	}
-	return nil
-}
-
 // Synced says that a file, all of it, or a directory was synced.
 func Synced(path string) { SyncedPart(path, 0, 0) }
 

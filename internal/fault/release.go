@@ -26,9 +26,6 @@ func Mount(string, Disk) (unmount func(), err error) {
 	return nil, errors.New("this program was not built with -tags faults: no disk of it can lose anything")
 }
 
-// Syncing comes before a file or a directory is synced, and can fail as that does.
-func Syncing(string) error { return nil }
-
 // Synced says that a file, all of it, or a directory was synced.
 func Synced(string) {}
 

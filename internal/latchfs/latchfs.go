@@ -242,9 +242,6 @@ func (f *file) sync(run func() (full bool, err error)) error {
 		if err := fault.Err(f.guard.cfg.Sync); err != nil {
 			return err
 		}
-		if err := fault.Syncing(f.path); err != nil {
-			return err
-		}
 		full, err := run()
 		if full && err == nil {
 			fault.Synced(f.path)

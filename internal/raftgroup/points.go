@@ -55,9 +55,6 @@ func (f *pointedFile) WriteAt(p []byte, at int64) (int, error) {
 func (f *pointedFile) Sync() error {
 	path, from, to := filepath.Join(f.dir, f.name), f.from, f.to
 	f.from, f.to = 0, 0
-	if err := fault.Syncing(path); err != nil {
-		return err
-	}
 	if err := f.WritableFile.Sync(); err != nil {
 		return err
 	}
@@ -132,9 +129,6 @@ func (s pointedStable) SetUint64(key []byte, value uint64) error {
 
 // synced runs a transaction, which syncs the file unless it is told not to.
 func (s pointedStable) synced(run func() error) error {
-	if err := fault.Syncing(s.path); err != nil {
-		return err
-	}
 	err := run()
 	if err == nil {
 		s.tell()
@@ -187,9 +181,6 @@ func (s pointedSink) Write(p []byte) (int, error) {
 
 func (s pointedSink) Close() error {
 	if err := fault.Err(fault.RaftSnapshotClose); err != nil {
-		return errors.Join(err, s.Cancel())
-	}
-	if err := fault.Syncing(s.path); err != nil {
 		return errors.Join(err, s.Cancel())
 	}
 	err := s.SnapshotSink.Close()

@@ -143,12 +143,9 @@ func (m *walMeta) hold(id uint64) error {
 func (m *walMeta) holds(id uint64) bool { return m.held == id+1 }
 
 func (m *walMeta) put(key string, value []byte) error {
-	err := fault.Syncing(m.path)
-	if err == nil {
-		err = m.db.Update(func(tx *bbolt.Tx) error {
-			return tx.Bucket([]byte(metadb.MetaBucket)).Put([]byte(key), value)
-		})
-	}
+	err := m.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte(metadb.MetaBucket)).Put([]byte(key), value)
+	})
 	if err != nil {
 		return fmt.Errorf("write %s of %s: %w", key, m.path, err)
 	}

@@ -2,7 +2,7 @@
 // comes back.
 //
 //	processes --write--> files below Root, real ones       Disk: names of each directory, content of each file, as last synced
-//	    \--fault.Syncing, fault.Synced------------------->    PowerOff: that, and a part of the rest;  PowerOn: Root holds it
+//	    \--fault.Synced---------------------------------->    PowerOff: that, and a part of the rest;  PowerOn: Root holds it
 //
 // It is as strict as POSIX lets a disk be: a file's content is there when the file was synced, its name when the directory was, and neither
 // brings the other. (ext4 writes names down with any sync, so that a directory that is not synced is never missed there.) What was not
@@ -23,7 +23,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,8 +38,6 @@ type Disk struct {
 	names map[inode]map[string]entry // guarded by mu; names that were synced, by directory
 	image *node                      // guarded by mu; not nil: the power is off, and this comes back
 	first error                      // guarded by mu; of what was synced and could not be read
-
-	fault atomic.Pointer[Fault]
 }
 
 // inode is a file or a directory, whatever it is called; with its birth, as numbers are used again.
@@ -155,25 +152,4 @@ func (f *file) read(path string, from, to int64) error {
 	}
 	_, err = io.ReadFull(io.NewSectionReader(r, from, to-from), f.data[from:to])
 	return err
-}
-
-// Fault is what is wrong with a disk as long as it is.
-type Fault struct {
-	Delay time.Duration // of every sync
-	Of    func(path string) bool
-	Met   atomic.Int64 // how many syncs were hurt
-}
-
-// Hurt puts a fault in force; nil mends the disk.
-func (d *Disk) Hurt(f *Fault) { d.fault.Store(f) }
-
-// Syncing implements fault.Disk.
-func (d *Disk) Syncing(path string) error {
-	f := d.fault.Load()
-	if f == nil || !f.Of(path) {
-		return nil
-	}
-	f.Met.Add(1)
-	time.Sleep(f.Delay)
-	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // bench is a disk and one who writes to it.
@@ -217,24 +216,5 @@ func TestSyncOfWhatIsGone(t *testing.T) {
 	b.do("sync nowhere")
 	if _, err := b.PowerOff(0, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
-	}
-}
-
-// TestHurt: a fault meets the syncs that it is of, until the disk is mended.
-func TestHurt(t *testing.T) {
-	b := newBench(t)
-	f := &Fault{Delay: time.Millisecond, Of: func(path string) bool { return strings.HasSuffix(path, "log") }}
-	b.Hurt(f)
-	began := time.Now()
-	err := errors.Join(b.Syncing("/x/log"), b.Syncing("/x/other"))
-	if took := time.Since(began); took < time.Millisecond {
-		t.Errorf("a slow sync took %s", took)
-	}
-	b.Hurt(nil)
-	if err = errors.Join(err, b.Syncing("/x/log")); err != nil {
-		t.Error(err)
-	}
-	if n := f.Met.Load(); n != 1 {
-		t.Errorf("it met %d syncs", n)
 	}
 }

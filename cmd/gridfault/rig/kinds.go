@@ -143,7 +143,7 @@ var kinds = []Spec{
 	{DiskError, "a disk answers EIO", "exits seen", true, false, []Need{NeedFaults}},
 	{DiskFull, "a disk is full", "exits seen", true, false, onDisk},
 	{DiskFrozen, "a disk does not return", "exits seen", true, false, onDisk},
-	{DiskSlow, "every sync takes long", "syncs delayed", true, true, []Need{NeedFaults}},
+	{DiskSlow, "every sync takes long", "syncs delayed", true, false, []Need{NeedFaults}},
 	{DiskReadOnly, "a disk is read-only", "exits seen", true, false, onDisk},
 	{CorruptFlip, "a bit of a replica's files is flipped", "bytes changed", true, false, nil},
 	{CorruptTruncate, "a file of a replica is cut short", "bytes lost", true, false, nil},

@@ -73,7 +73,6 @@ func injectors() map[rig.Kind]injector {
 		rig.PowerMinority: power((*Grid).minority),
 		rig.PowerAll:      power(func(g *Grid, _ *rand.Rand) ([]machine, error) { return g.machines(), nil }),
 		rig.PowerTorn:     (*Grid).powerTorn,
-		rig.DiskSlow:      (*Grid).diskSlow,
 
 		rig.SnapshotForce:  (*Grid).snapshot,
 		rig.LeaderTransfer: (*Grid).transfer,
@@ -87,7 +86,7 @@ func injectors() map[rig.Kind]injector {
 // Able tells whether this rig can make a fault of a kind happen in this build: disks learn what is synced from the fault points.
 func Able(k rig.Kind) bool {
 	spec, err := rig.Lookup(k)
-	return err == nil && spec.Sim && (fault.Enabled || !strings.HasPrefix(string(k), "power.") && !strings.HasPrefix(string(k), "disk."))
+	return err == nil && spec.Sim && (fault.Enabled || !strings.HasPrefix(string(k), "power."))
 }
 
 // Inject implements rig.Grid.

@@ -13,7 +13,7 @@ import (
 	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
-// TestPowerLossLosesNothing: power losses and slow disks show that they happened, and when all is well again what was acknowledged is there.
+// TestPowerLossLosesNothing: power losses show that they happened, and when all is well again what was acknowledged is there.
 func TestPowerLossLosesNothing(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Seed = 3
@@ -22,7 +22,7 @@ func TestPowerLossLosesNothing(t *testing.T) {
 		for i := range g.Layout().Masters {
 			users = append(users, newUser(t, g, fmt.Sprintf("user-%d", i), i, 100*time.Millisecond))
 		}
-		for i, kind := range []rig.Kind{rig.PowerOne, rig.PowerTorn, rig.PowerMinority, rig.DiskSlow, rig.PowerAll} {
+		for i, kind := range []rig.Kind{rig.PowerOne, rig.PowerTorn, rig.PowerMinority, rig.PowerAll} {
 			if err := live(t, g, users, rig.Fault{Kind: kind, Dice: uint64(i), Hold: 2 * time.Second}); err != nil {
 				t.Fatalf("%s: %v", kind, err)
 			}

@@ -13,7 +13,8 @@
 // loses its power says nothing from the moment on from which nothing reaches its disk, so it has acknowledged what comes back.
 //
 // What it cannot show: a process that is paused here is one that hears nothing and is heard by nobody, but its own clocks go on; all
-// processes share one wall clock, and one heap. The rig of processes is for those.
+// processes share one wall clock, and one heap. Nor a slow disk: a goroutine that sleeps where others wait for its mutex stops the bubble's
+// clock for ever. The rig of processes is for those.
 package sim
 
 import (
