@@ -61,7 +61,7 @@ type caught struct {
 }
 
 // mutations breaks the product in the ways that are named, one after the other, and fails when one is not caught.
-func (s *suite) mutations(ctx context.Context, names string) error {
+func (s *suite) mutations(ctx context.Context, b episode.Bounds, names string) error {
 	chosen, err := choose(names, s.seed)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (s *suite) mutations(ctx context.Context, names string) error {
 	var missed []string
 	fmt.Fprintln(s.out, "| mutation | verdict | anomaly | seed | time to detection | command |\n|---|---|---|---|---|---|")
 	for _, m := range chosen {
-		c, err := s.hunt(ctx, m)
+		c, err := s.hunt(ctx, b, m)
 		if err != nil {
 			return fmt.Errorf("mutation %s: %w", m.name, err)
 		}
@@ -116,9 +116,8 @@ func choose(names string, seed uint64) ([]mutant, error) {
 }
 
 // hunt runs seeds until one shows the mutation, or the budget is used up.
-func (s *suite) hunt(ctx context.Context, m mutant) (caught, error) {
+func (s *suite) hunt(ctx context.Context, b episode.Bounds, m mutant) (caught, error) {
 	began := time.Now()
-	b := s.bounds
 	b.Workloads, b.Hold, b.Clients = m.workloads, m.hold, m.clients
 	met(&b, m.faults)
 	b.Length = max(b.Length, b.Room())
@@ -173,18 +172,15 @@ func met(b *episode.Bounds, faults []string) {
 
 // broken is plans of a grid, or of a suite, that is broken.
 func (s *suite) broken(m mutant, b episode.Bounds, n int) ([]episode.Plan, error) {
-	var plans []episode.Plan
-	for i := range n {
-		p, err := s.draw(s.seed+uint64(i), b)
-		if err != nil {
-			return nil, err
+	plans, err := s.draws(n, b)
+	for i := range plans {
+		if m.harness {
+			plans[i].Harness = episode.Harness(m.name)
+		} else {
+			plans[i].Mutation = m.name
 		}
-		if p.Mutation = m.name; m.harness {
-			p.Mutation, p.Harness = "", episode.Harness(m.name)
-		}
-		plans = append(plans, p)
 	}
-	return plans, nil
+	return plans, err
 }
 
 // shownBy is the class by which a verdict shows a mutation; "": it does not.

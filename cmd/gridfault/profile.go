@@ -52,6 +52,13 @@ func both(parts ...func() error) error {
 	return nil
 }
 
+// atOnce runs both parts at the same time.
+func atOnce(a, b func() error) error {
+	other := make(chan error, 1)
+	go func() { other <- b() }()
+	return both(a, func() error { return <-other })
+}
+
 // known runs what has found something before.
 func (s *suite) known(ctx context.Context, rig string) error {
 	plans, err := known(rig)
@@ -61,31 +68,23 @@ func (s *suite) known(ctx context.Context, rig string) error {
 	return s.all(ctx, plans)
 }
 
+// fast has virtual time pass in what real processes leave of the machine: they mostly wait, and it does not matter how long a run takes.
 func (s *suite) fast(ctx context.Context) error {
 	fmt.Fprintf(s.out, "seeds from %d\n", s.seed)
-	return both(
-		func() error { return s.known(ctx, episode.RigSim) },
-		func() error {
-			s.bounds.Rig = episode.RigSim
-			return s.span(ctx, fastSim)
-		},
-		func() error {
-			s.bounds.Rig, s.bounds.Length = episode.RigProcesses, fastLength
-			var plans []episode.Plan
-			for i := range fastEpisodes {
-				p, err := s.draw(s.seed+uint64(i), s.bounds)
-				if err != nil {
-					return err
-				}
-				plans = append(plans, p)
-			}
-			return s.all(ctx, plans)
-		},
-		func() error {
-			s.bounds.Length = simLength
-			return s.mutations(ctx, fastMutations)
-		},
-	)
+	s.yields = true
+	virtual, real := s.bounds, s.bounds
+	virtual.Rig, real.Rig, real.Length = episode.RigSim, episode.RigProcesses, fastLength
+	plans, err := s.draws(fastEpisodes, real)
+	if err != nil {
+		return err
+	}
+	return atOnce(func() error {
+		return both(
+			func() error { return s.known(ctx, episode.RigSim) },
+			func() error { return s.span(ctx, virtual, fastSim) },
+			func() error { return s.mutations(ctx, virtual, fastMutations) },
+		)
+	}, func() error { return s.all(ctx, plans) })
 }
 
 func (s *suite) night(ctx context.Context) error {
@@ -94,37 +93,30 @@ func (s *suite) night(ctx context.Context) error {
 		func() error { return s.known(ctx, episode.RigSim) },
 		func() error { return s.known(ctx, episode.RigProcesses) },
 		func() error {
-			s.bounds.Rig = episode.RigSim
-			for done := 0; done < nightSeeds; done += s.batch() {
-				var plans []episode.Plan
-				for i := range min(s.batch(), nightSeeds-done) {
-					p, err := s.draw(s.seed+uint64(done+i), s.bounds)
-					if err != nil {
-						return err
-					}
-					plans = append(plans, p)
-				}
-				if err := s.all(ctx, plans); err != nil && !errors.Is(err, errInvalid) {
-					return err
-				}
+			b := s.bounds
+			b.Rig = episode.RigSim
+			plans, err := s.draws(nightSeeds, b)
+			if err != nil {
+				return err
 			}
-			return s.end()
+			return s.all(ctx, plans)
 		},
 		func() error {
-			s.bounds.Rig, s.bounds.Length = episode.RigProcesses, processLength
-			return s.pairs(ctx)
+			b := s.bounds
+			b.Rig, b.Length = episode.RigProcesses, processLength
+			return s.pairs(ctx, b)
 		},
 		func() error {
-			s.bounds.Length = simLength
-			return s.mutations(ctx, "all")
+			return s.mutations(ctx, s.bounds, "all")
 		},
 	)
 }
 
 // soak keeps one grid of processes under load and faults, and looks at what grows.
 func (s *suite) soak(ctx context.Context, length time.Duration) (err error) {
-	s.bounds.Rig, s.bounds.Length, s.bounds.Masters, s.bounds.Replicas = episode.RigProcesses, soakPart, 3, 3
-	first, err := s.draw(s.seed, s.bounds)
+	b := s.bounds
+	b.Rig, b.Length, b.Masters, b.Replicas = episode.RigProcesses, soakPart, 3, 3
+	first, err := s.draw(s.seed, b)
 	if err != nil {
 		return err
 	}
@@ -139,7 +131,7 @@ func (s *suite) soak(ctx context.Context, length time.Duration) (err error) {
 	defer func() { err = errors.Join(err, g.Close()) }()
 	var all []episode.Sample
 	for began := time.Now(); time.Since(began) < length; s.seed++ {
-		p, err := s.draw(s.seed, s.bounds)
+		p, err := s.draw(s.seed, b)
 		if err != nil {
 			return err
 		}

@@ -69,28 +69,24 @@ func runAction(c *cli.Context) error {
 		return s.profile(c.Context, c.String("profile"), c.Duration("soak"))
 	}
 	if c.IsSet("mutation") {
-		return s.mutations(c.Context, c.String("mutation"))
+		return s.mutations(c.Context, s.bounds, c.String("mutation"))
 	}
 	if c.Bool("pairs") {
-		return s.pairs(c.Context)
+		return s.pairs(c.Context, s.bounds)
 	}
 	if d := c.Duration("for"); d > 0 {
-		return s.span(c.Context, d)
+		return s.span(c.Context, s.bounds, d)
 	}
-	var plans []episode.Plan
-	for i := range c.Int("seeds") {
-		p, err := s.draw(s.seed+uint64(i), s.bounds)
-		if err != nil {
-			return err
-		}
-		plans = append(plans, p)
+	plans, err := s.draws(c.Int("seeds"), s.bounds)
+	if err != nil {
+		return err
 	}
 	return s.all(c.Context, plans)
 }
 
 // newSuite reads the flags that there are on c.
 func newSuite(c *cli.Context) (*suite, error) {
-	s := &suite{out: c.App.Writer, errw: c.App.ErrWriter, dir: c.String("out"), keep: c.Bool("keep"), parallel: max(c.Int("parallel"), 1), programs: c.String("programs"), seed: c.Uint64("seed")}
+	s := &suite{out: &shared{w: c.App.Writer}, errw: c.App.ErrWriter, dir: c.String("out"), keep: c.Bool("keep"), parallel: max(c.Int("parallel"), 1), programs: c.String("programs"), seed: c.Uint64("seed")}
 	for _, name := range list(c.String("require")) {
 		s.require = append(s.require, rig.Need(name))
 	}

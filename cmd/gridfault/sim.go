@@ -116,7 +116,7 @@ func (s *suite) simulate(ctx context.Context, plans []episode.Plan, each func(di
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	batch := bubble.Batch{Path: exe, Args: []string{childVerb}, Processes: min(s.parallel, len(plans)), Limit: simLimit, MemoryBytes: simMemory, Next: s.jobs(plans, end)}
+	batch := bubble.Batch{Path: exe, Args: []string{childVerb}, Processes: min(s.parallel, len(plans)), Limit: simLimit, MemoryBytes: simMemory, Yields: s.yields, Next: s.jobs(plans, end)}
 	err = bubble.Run(ctx, batch, func(o bubble.Outcome) {
 		dir, v, err := verdict(o)
 		if err == nil {

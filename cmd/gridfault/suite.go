@@ -32,6 +32,7 @@ type suite struct {
 	bounds    episode.Bounds
 	able      func(rig.Kind) bool // in rig P, once it is known
 	before    *episode.Verdict    // of the run that is replayed; nil: none is
+	yields    bool                // rig S: whatever else runs on the machine comes first
 
 	mu  sync.Mutex // guards out
 	bad int        // guarded by mu
@@ -50,6 +51,19 @@ func (s *suite) draw(seed uint64, b episode.Bounds) (episode.Plan, error) {
 		b.Able = s.able
 	}
 	return episode.Draw(seed, b)
+}
+
+// draws is the plans of so many seeds.
+func (s *suite) draws(n int, b episode.Bounds) ([]episode.Plan, error) {
+	plans := make([]episode.Plan, 0, n)
+	for i := range n {
+		p, err := s.draw(s.seed+uint64(i), b)
+		if err != nil {
+			return nil, err
+		}
+		plans = append(plans, p)
+	}
+	return plans, nil
 }
 
 // all runs plans, those of rig S several at once, and fails when one is not valid.
@@ -80,12 +94,12 @@ func (s *suite) all(ctx context.Context, plans []episode.Plan) error {
 }
 
 // span runs as many seeds as fit into a time.
-func (s *suite) span(ctx context.Context, d time.Duration) error {
+func (s *suite) span(ctx context.Context, b episode.Bounds, d time.Duration) error {
 	until := time.Now().Add(d)
 	for seed := s.seed; time.Now().Before(until) && ctx.Err() == nil; {
 		var plans []episode.Plan
-		for range s.batch() {
-			p, err := s.draw(seed, s.bounds)
+		for range s.batch(b.Rig) {
+			p, err := s.draw(seed, b)
 			if err != nil {
 				return err
 			}
@@ -100,29 +114,29 @@ func (s *suite) span(ctx context.Context, d time.Duration) error {
 }
 
 // batch is how many plans are begun together.
-func (s *suite) batch() int {
-	if s.bounds.Rig == episode.RigProcesses {
+func (s *suite) batch(rig string) int {
+	if rig == episode.RigProcesses {
 		return 1
 	}
 	return 8 * s.parallel
 }
 
 // pairs runs each workload under each family of faults.
-func (s *suite) pairs(ctx context.Context) error {
-	workloads := s.bounds.Workloads
+func (s *suite) pairs(ctx context.Context, b episode.Bounds) error {
+	workloads := b.Workloads
 	if len(workloads) == 0 {
 		for _, spec := range workload.Workloads() {
 			workloads = append(workloads, spec.ID)
 		}
 	}
-	families := s.bounds.Kinds
+	families := b.Kinds
 	if len(families) == 0 {
 		families = episode.Families()
 	}
 	seed, left := s.seed, []string(nil)
 	for _, id := range workloads {
 		for _, family := range families {
-			one := s.bounds
+			one := b
 			one.Workloads, one.Kinds = []string{id}, []string{family}
 			p, err := s.draw(seed, one)
 			if errors.Is(err, rig.ErrUnsupported) {
@@ -260,4 +274,17 @@ func show(out io.Writer, dir string, v *episode.Verdict) error {
 		fmt.Fprintf(out, "  again: %s%s\n", v.Again, caveat(v))
 	}
 	return nil
+}
+
+// shared is a writer of several at once.
+type shared struct {
+	mu sync.Mutex
+	w  io.Writer // guarded by mu
+}
+
+// Write implements io.Writer.
+func (s *shared) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(p)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -28,6 +29,9 @@ func behave(ctx context.Context, job []byte) []byte {
 	case "draw", "draw otherwise":
 		Settle(uint64(len(job)))
 		return fmt.Appendf(nil, "%s", rand.Text())
+	case "priority":
+		p, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+		return fmt.Appendf(nil, "%d %v", p, err)
 	case "panic":
 		panic("as told")
 	case "deadlock":
@@ -105,6 +109,17 @@ func TestLimits(t *testing.T) {
 	all = do(t, Batch{Processes: 1, Limit: time.Minute, MemoryBytes: 200 << 20}, "memory")
 	if o := all["memory"]; !errors.Is(o.Err, ErrMemory) {
 		t.Errorf("%v\n%s", o.Err, o.Output)
+	}
+}
+
+// TestYields: a process that yields has the lowest priority, and lives as long as it has jobs.
+func TestYields(t *testing.T) {
+	all := do(t, Batch{Processes: 1, Limit: time.Minute, Yields: true}, "a", "priority", "b")
+	if p := all["priority"]; string(p.Result) != "1 <nil>" { // 20 less the niceness
+		t.Errorf("%q, %v", p.Result, p.Err)
+	}
+	if a, b := all["a"], all["b"]; a.Err != nil || b.Err != nil {
+		t.Errorf("%v, %v", a.Err, b.Err)
 	}
 }
 

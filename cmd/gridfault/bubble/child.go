@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,7 +46,7 @@ func (r *run) start() (*child, error) {
 	c.cmd.Stdout, c.cmd.Stderr, c.cmd.ExtraFiles = c.output, c.output, []*os.File{to} // file descriptor 3: results
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}              // one that hangs must not outlive this process
 	if c.jobs, err = c.cmd.StdinPipe(); err == nil {
-		err = c.cmd.Start()
+		err = c.begin(r.Yields)
 	}
 	_ = to.Close() // the child has its own
 	if err != nil {
@@ -58,6 +59,30 @@ func (r *run) start() (*child, error) {
 		c.how = c.cmd.Wait()
 	}()
 	return c, nil
+}
+
+// leastNice is the lowest priority.
+const leastNice = 19
+
+// begin starts the process. One that yields has the priority of the thread that starts it, which is not used for anything else, and must live as
+// long as the process does (Pdeathsig).
+func (c *child) begin(yields bool) error {
+	if !yields {
+		return c.cmd.Start()
+	}
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends here
+		err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, leastNice)
+		if err == nil {
+			err = c.cmd.Start()
+		}
+		started <- err
+		if err == nil {
+			<-c.gone
+		}
+	}()
+	return <-started
 }
 
 // listen passes the answers on.

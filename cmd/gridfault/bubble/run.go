@@ -28,6 +28,7 @@ type Batch struct {
 	PerProcess  int           // jobs of one process at most; 0: no limit. 1 makes a job independent of those before it, as Repeats does
 	Limit       time.Duration // of the real clock for one job
 	MemoryBytes int64         // that a process may have in memory; 0: no limit
+	Yields      bool          // the processes run when nobody else wants the processor (nice 19)
 }
 
 // Outcome is what became of one job.
