@@ -17,7 +17,7 @@ ONLY ?=
 HOT := ./fsm ./fsm/event ./fsm/shardmap ./internal/emit ./internal/raftgroup ./storagenode/engine ./storagenode/lock ./storagenode/vector ./client
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./storagenode/vector/... ./master/txn/... ./client/...
 
-.PHONY: all build run test race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build gridfault-replay faults-replay faults-night faults-soak bench bench-quick bench-build bench-test bench-lint bench-micro bench-check bench-baseline clean
+.PHONY: all build run test test-build race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build gridfault-replay faults-replay faults-night faults-soak bench bench-quick bench-build bench-test bench-lint bench-micro bench-check bench-baseline clean
 
 all: build
 
@@ -32,6 +32,11 @@ test: ## everything a developer runs before a commit
 	go test $(VET) -tags faults ./internal/fault
 	go test $(VET) -tags faults -run 'PowerLoss' ./internal/datadir ./internal/raftgroup ./cmd/gridfault/sim
 	go test $(VET) -timeout 8m -race -short $(RACE)
+
+test-build: ## what `make test` and `make faults` need beside `go test ./...`; it builds, and runs nothing
+	go test -vet=off -tags faults -run '^$$' ./internal/fault ./internal/datadir ./internal/raftgroup ./cmd/gridfault/sim
+	go test -vet=off -race -run '^$$' $(RACE)
+	$(MAKE) --no-print-directory faults-build
 
 race: ## all tests under the race detector
 	CGO_ENABLED=1 go test -timeout 20m -race ./...

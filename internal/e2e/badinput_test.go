@@ -25,6 +25,7 @@ const (
 
 // TestBadInput is one grid that is treated badly: every refusal is one clear line and a non-zero status.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	g := startGrid(t)
 	t.Run("unknown id", func(t *testing.T) {
 		for _, args := range [][]string{{"get", "nobody"}, {"neighbors", "nobody"}, {"path", "nobody", "nowhere"}, {"agents", "show", "agent-99"}} {

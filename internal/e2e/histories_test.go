@@ -32,6 +32,7 @@ func span(t *testing.T, variable string, usual time.Duration) time.Duration {
 // replicas and through all masters, while one process after the other is killed, some where they take a step of a transaction. What they
 // were told is what a machine could have told them that does one transaction after the other. docs/testing.md says how to read a failure.
 func TestHistories(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it kills processes for a minute")
 	}

@@ -119,6 +119,7 @@ func (f *masterFleet) peers(over *gridmasterProc, what string, right func(voters
 // TestMastersComeAndGo adds a fourth master to three real ones, takes the leader out, and lets one move: with the words an
 // operator has, over whichever master.
 func TestMastersComeAndGo(t *testing.T) {
+	t.Parallel()
 	f := &masterFleet{t: t, root: t.TempDir(), procs: map[string]*gridmasterProc{}}
 	t.Cleanup(func() {
 		for _, p := range f.procs {

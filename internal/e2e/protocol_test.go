@@ -21,6 +21,7 @@ import (
 // TestProtocol holds real processes to the protocol page: a storage node alone, one of a grid that is asked for a shard, a
 // master, and an import. With our own client, which sees the kind of an error, and with one that shares no code with us.
 func TestProtocol(t *testing.T) {
+	t.Parallel()
 	g := startGrid(t)
 	alone := startAlone(t)
 	t.Run("limits", func(t *testing.T) { g.limits(t, alone) })

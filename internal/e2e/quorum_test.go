@@ -130,6 +130,7 @@ func put3(id string) transport.Op {
 // the shard, or answer without it where that is allowed; a transaction that touches it aborts within its deadline and leaves no lock;
 // and when the nodes are back, everything works again and nothing acknowledged is lost, without anybody's doing.
 func TestAShardWithoutQuorum(t *testing.T) {
+	t.Parallel()
 	g := startGrid(t, "--agents", "4", "--shards", "2", "--replicas", "3")
 	g.apart()
 	const majority = 2

@@ -20,6 +20,7 @@ type near struct {
 // TestSearchByText: what a grid of real processes learnt by its content is found by `gridctl search`, over all shards, also after the
 // whole grid was restarted.
 func TestSearchByText(t *testing.T) {
+	t.Parallel()
 	g := startGrid(t)
 	pool := transport.NewPool(transport.PoolConfig{Network: transport.TCP()})
 	defer pool.Close()

@@ -28,5 +28,5 @@ export -f package
 dirs=$(grep -rlE --include='*_test.go' '^func Fuzz' . | sed 's|^\./||' | xargs -n 1 dirname | sort -u)
 # -o names each binary after its package's last element; go refuses two of the same name.
 # shellcheck disable=SC2086 # one argument a directory
-go test -c -vet=off -gcflags="$(go list -m)/...=-d=libfuzzer" -o "$bin/" $(printf './%s ' $dirs)
+go test -c -vet=off -ldflags="-s -w" -gcflags="$(go list -m)/...=-d=libfuzzer" -o "$bin/" $(printf './%s ' $dirs)
 xargs -P 2 -I '{}' bash -c 'package {}' <<<"$dirs"
