@@ -16,25 +16,27 @@ import (
 
 // machines is a connection from host a to host b, in virtual time.
 func machines(t *testing.T, f func(t *testing.T, m *Memory, a, b net.Conn)) {
-	synctest.Test(t, func(t *testing.T) {
-		m := NewSeededMemory(7)
-		l, err := m.Host("b").Listen("b:1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		a, err := m.Host("a").Dial(t.Context(), "b:1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer a.Close()
-		b, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.Close()
-		f(t, m, a, b)
-	})
+	synctest.Test(t, func(t *testing.T) { connected(t, NewSeededMemory(7), f) })
+}
+
+// connected is the same on a given network.
+func connected(t *testing.T, m *Memory, f func(t *testing.T, m *Memory, a, b net.Conn)) {
+	l, err := m.Host("b").Listen("b:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a, err := m.Host("a").Dial(t.Context(), "b:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	b, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	f(t, m, a, b)
 }
 
 func mustWrite(t *testing.T, c net.Conn, p []byte) {
@@ -293,38 +295,25 @@ func TestLossIsSentAgain(t *testing.T) {
 				fates[p.Fate]++
 			}
 		})
-		l, err := m.Host("b").Listen("b:1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
 		m.SetLink("a", "b", Link{Loss: 0.5})
-		a, err := m.Host("a").Dial(t.Context(), "b:1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer a.Close()
-		b, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.Close()
-		began := time.Now()
-		for i := range 100 {
-			mustWrite(t, a, []byte{byte(i)})
-		}
-		got := make([]byte, 100)
-		if _, err := io.ReadFull(b, got); err != nil {
-			t.Fatal(err)
-		}
-		for i, v := range got {
-			if int(v) != i {
-				t.Fatalf("byte %d is %d", i, v)
+		connected(t, m, func(t *testing.T, m *Memory, a, b net.Conn) {
+			began := time.Now()
+			for i := range 100 {
+				mustWrite(t, a, []byte{byte(i)})
 			}
-		}
-		if late := time.Since(began); fates[Delivered] != 100 || fates[Lost] < 50 || fates[Lost] > 200 || late < lossAgain {
-			t.Errorf("%v within %s", fates, late)
-		}
+			got := make([]byte, 100)
+			if _, err := io.ReadFull(b, got); err != nil {
+				t.Fatal(err)
+			}
+			for i, v := range got {
+				if int(v) != i {
+					t.Fatalf("byte %d is %d", i, v)
+				}
+			}
+			if late := time.Since(began); fates[Delivered] != 100 || fates[Lost] < 50 || fates[Lost] > 200 || late < lossAgain {
+				t.Errorf("%v within %s", fates, late)
+			}
+		})
 	})
 }
 
@@ -352,33 +341,20 @@ func TestCutHoldsWhatIsOnItsWay(t *testing.T) {
 				fates = append(fates, p.Fate)
 			}
 		})
-		l, err := m.Host("b").Listen("b:1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		a, err := m.Host("a").Dial(t.Context(), "b:1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer a.Close()
-		b, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.Close()
-		m.SetLink("a", "b", Link{Delay: time.Second})
-		mustWrite(t, a, []byte("x"))
-		m.SetLink("a", "b", Link{Delay: time.Second, Cut: true})
-		m.SetLink("a", "b", Link{Cut: true}) // the same cut
-		time.Sleep(time.Minute)              // virtual
-		if want := []Fate{Sent, Held}; !slices.Equal(fates, want) {
-			t.Fatalf("%v, want %v", fates, want)
-		}
-		m.Heal()
-		arrival(t, b, 1)
-		if want := []Fate{Sent, Held, Delivered}; !slices.Equal(fates, want) {
-			t.Errorf("%v, want %v", fates, want)
-		}
+		connected(t, m, func(t *testing.T, m *Memory, a, b net.Conn) {
+			m.SetLink("a", "b", Link{Delay: time.Second})
+			mustWrite(t, a, []byte("x"))
+			m.SetLink("a", "b", Link{Delay: time.Second, Cut: true})
+			m.SetLink("a", "b", Link{Cut: true}) // the same cut
+			time.Sleep(time.Minute)              // virtual
+			if want := []Fate{Sent, Held}; !slices.Equal(fates, want) {
+				t.Fatalf("%v, want %v", fates, want)
+			}
+			m.Heal()
+			arrival(t, b, 1)
+			if want := []Fate{Sent, Held, Delivered}; !slices.Equal(fates, want) {
+				t.Errorf("%v, want %v", fates, want)
+			}
+		})
 	})
 }

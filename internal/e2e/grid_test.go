@@ -104,13 +104,19 @@ func newGrid(t *testing.T) *grid {
 	return g
 }
 
-// freeBase finds 400 ports of which none is taken where processes will listen.
+// freeBase finds 400 ports for a grid. Who has the last of them has them all, until the test ends.
 func freeBase(t *testing.T) int {
 	t.Helper()
 	for base := 21000; base < 31000; base += 400 {
+		mine, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+399))
+		if err != nil {
+			continue // another test's, perhaps of another process
+		}
 		if portsFree(base) {
+			t.Cleanup(func() { mine.Close() })
 			return base
 		}
+		mine.Close()
 	}
 	t.Fatal("no 400 free ports between 21000 and 31000")
 	return 0
