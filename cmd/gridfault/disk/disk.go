@@ -16,12 +16,14 @@
 package disk
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,14 +36,46 @@ type Disk struct {
 	home inode // of root
 
 	mu    sync.Mutex
-	files map[inode]*file            // guarded by mu; what was synced, by file: its names come and go
-	names map[inode]map[string]entry // guarded by mu; names that were synced, by directory
-	image *node                      // guarded by mu; not nil: the power is off, and this comes back
-	first error                      // guarded by mu; of what was synced and could not be read
+	files table[*file]            // guarded by mu; what was synced, by file: its names come and go
+	names table[map[string]entry] // guarded by mu; names that were synced, by directory
+	image *node                   // guarded by mu; not nil: the power is off, and this comes back
+	first error                   // guarded by mu; of what was synced and could not be read
 }
 
 // inode is a file or a directory, whatever it is called; with its birth, as numbers are used again.
 type inode struct{ number, born uint64 }
+
+// table is what is known of some inodes. It is no map: how much memory a map takes depends on its keys, these are others each time, and where
+// all else lies in memory must not be (package bubble, Repeats).
+type table[V any] []row[V]
+
+// row is one of them; they are in the order of their inodes.
+type row[V any] struct {
+	of inode
+	is V
+}
+
+func (t table[V]) find(i inode) (at int, found bool) {
+	return slices.BinarySearchFunc(t, i, func(r row[V], i inode) int {
+		return cmp.Or(cmp.Compare(r.of.number, i.number), cmp.Compare(r.of.born, i.born))
+	})
+}
+
+func (t table[V]) get(i inode) (is V, found bool) {
+	at, found := t.find(i)
+	if found {
+		is = t[at].is
+	}
+	return is, found
+}
+
+func (t *table[V]) set(i inode, is V) {
+	at, found := t.find(i)
+	if !found {
+		*t = slices.Insert(*t, at, row[V]{of: i})
+	}
+	(*t)[at].is = is
+}
 
 // entry is what a name is of.
 type entry struct {
@@ -61,7 +95,7 @@ func New(root string) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Disk{root: root, home: home.inode, files: map[inode]*file{}, names: map[inode]map[string]entry{}}, nil
+	return &Disk{root: root, home: home.inode}, nil
 }
 
 // Root is the directory.
@@ -115,13 +149,13 @@ func (d *Disk) syncedLocked(path string, from, to int64) error {
 	}
 	if e.dir {
 		names, err := list(path)
-		d.names[e.inode] = names
+		d.names.set(e.inode, names)
 		return err
 	}
-	f := d.files[e.inode]
-	if f == nil {
+	f, known := d.files.get(e.inode)
+	if !known {
 		f = &file{}
-		d.files[e.inode] = f
+		d.files.set(e.inode, f)
 	}
 	if f.whole = to == 0; f.whole {
 		f.data, err = os.ReadFile(path)

@@ -24,8 +24,8 @@ type node struct {
 
 // present is what there is when the power goes: by inode, as a synced name may be of something that is called otherwise now.
 type present struct {
-	names map[inode]map[string]entry
-	paths map[inode]string // of files
+	names table[map[string]entry]
+	paths table[string] // of files
 }
 
 // Loss is what a power loss has taken.
@@ -48,11 +48,11 @@ func (d *Disk) PowerOff(chance float64, rng *rand.Rand) (Loss, error) {
 	if d.first != nil {
 		return Loss{}, d.first
 	}
-	now := present{map[inode]map[string]entry{}, map[inode]string{}}
+	now := present{}
 	if err := now.walk(d.root, d.home); err != nil {
 		return Loss{}, err
 	}
-	p := power{d, now, chance, rng}
+	p := power{d, &now, chance, rng}
 	image, err := p.comesBack(entry{d.home, true})
 	if err != nil {
 		return Loss{}, err
@@ -70,11 +70,11 @@ func (p *present) walk(path string, at inode) error {
 	if err != nil {
 		return err
 	}
-	p.names[at] = names
+	p.names.set(at, names)
 	for name, e := range names {
 		below := filepath.Join(path, name)
 		if !e.dir {
-			p.paths[e.inode] = below
+			p.paths.set(e.inode, below)
 			continue
 		}
 		if err := p.walk(below, e.inode); err != nil {
@@ -86,7 +86,7 @@ func (p *present) walk(path string, at inode) error {
 
 // content is what a file holds now; nil when it has just gone.
 func (p *present) content(at inode) ([]byte, error) {
-	path, there := p.paths[at]
+	path, there := p.paths.get(at)
 	if !there {
 		return nil, nil
 	}
@@ -100,7 +100,7 @@ func (p *present) content(at inode) ([]byte, error) {
 // power is one power loss.
 type power struct {
 	*Disk
-	now    present
+	now    *present
 	chance float64
 	rng    *rand.Rand
 }
@@ -111,8 +111,8 @@ func (p *power) comesBack(e entry) (*node, error) {
 		data, err := p.content(e.inode)
 		return &node{data: data}, err
 	}
-	names := p.names[e.inode]
-	if now, there := p.now.names[e.inode]; there && p.chance > 0 && !maps.Equal(names, now) && p.rng.Float64() < p.chance {
+	names, _ := p.names.get(e.inode)
+	if now, there := p.now.names.get(e.inode); there && p.chance > 0 && !maps.Equal(names, now) && p.rng.Float64() < p.chance {
 		names = now
 	}
 	n := &node{names: map[string]*node{}}
@@ -128,8 +128,8 @@ func (p *power) comesBack(e entry) (*node, error) {
 
 // content is what a file will hold.
 func (p *power) content(at inode) ([]byte, error) {
-	f := p.files[at]
-	if f == nil {
+	f, known := p.files.get(at)
+	if !known {
 		f = &file{}
 	}
 	if f.whole || p.chance == 0 {
@@ -200,7 +200,8 @@ func (p *present) lost(e entry, back *node) (l Loss, err error) {
 		}
 		return l, nil
 	}
-	for name, below := range p.names[e.inode] {
+	names, _ := p.names.get(e.inode)
+	for name, below := range names {
 		var n *node
 		if back != nil {
 			n = back.names[name]
@@ -218,7 +219,7 @@ func (p *present) lost(e entry, back *node) (l Loss, err error) {
 		return l, nil
 	}
 	for name := range back.names {
-		if _, there := p.names[e.inode][name]; !there {
+		if _, there := names[name]; !there {
 			l.Names++
 		}
 	}
@@ -241,8 +242,7 @@ func (d *Disk) PowerOn() error {
 			return err
 		}
 	}
-	clear(d.files)
-	clear(d.names)
+	d.files, d.names = nil, nil
 	if err := d.put(d.root, d.image); err != nil {
 		return err
 	}
@@ -271,7 +271,7 @@ func (d *Disk) put(dir string, n *node) error {
 		if err != nil {
 			return err
 		}
-		d.files[e.inode] = &file{data: below.data, whole: true}
+		d.files.set(e.inode, &file{data: below.data, whole: true})
 	}
 	return d.syncedLocked(dir, 0, 0)
 }
