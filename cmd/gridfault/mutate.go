@@ -20,6 +20,12 @@ const (
 	mutationRuns  = 6  // runs of real processes
 )
 
+// What must show nothing: runs of the product as it is, the same otherwise.
+const (
+	controlSeeds = 8
+	controlRuns  = 1
+)
+
 // mutant is one thing to break: the product (internal/fault) or the suite itself (workload).
 type mutant struct {
 	name      string
@@ -73,17 +79,29 @@ func (s *suite) mutations(ctx context.Context, b episode.Bounds, names string) e
 		if err != nil {
 			return fmt.Errorf("mutation %s: %w", m.name, err)
 		}
-		word := "caught"
-		if c.class == "" {
-			word = "not caught"
+		word := s.said(c)
+		if word != "caught" && word != "clean" {
 			missed = append(missed, m.name)
 		}
 		fmt.Fprintf(s.out, "| %s | %s | %s | %d | %s | `gridfault run --mutation %s --seed %d` |\n", m.name, word, c.class, c.seed, c.took.Round(100*time.Millisecond), m.name, c.seed)
 	}
 	if len(missed) > 0 {
-		return fmt.Errorf("not caught: %s: %w", strings.Join(missed, ", "), errInvalid)
+		return fmt.Errorf("%s: %w", strings.Join(missed, ", "), errInvalid)
 	}
 	return nil
+}
+
+// said is what a hunt comes to, in a word or two.
+func (s *suite) said(c caught) string {
+	switch {
+	case s.control && c.class == "":
+		return "clean"
+	case s.control:
+		return "shown by the product as it is"
+	case c.class == "":
+		return "not caught"
+	}
+	return "caught"
 }
 
 // choose finds mutations by name; "all", or "next N" of those of rig S, by rotation from a seed.
@@ -127,21 +145,21 @@ func (s *suite) hunt(ctx context.Context, b episode.Bounds, m mutant) (caught, e
 		if class := m.shownBy(v); class != "" {
 			c.class, c.seed, c.took = class, v.Plan.Seed, time.Since(began)
 		}
-		if !s.keep {
-			return c.class != "", s.drop(dir)
+		if s.keep || s.control && c.class != "" {
+			return c.class != "", s.tell(dir, v)
 		}
-		return c.class != "", s.tell(dir, v)
+		return c.class != "", s.drop(dir)
 	}
 	if strings.Contains(m.rigs, "S") {
 		b.Rig = episode.RigSim
-		plans, err := s.broken(m, b, mutationSeeds)
+		plans, err := s.broken(m, b)
 		if err == nil {
 			err = s.simulate(ctx, plans, each)
 		}
 		return c, err
 	}
 	b.Rig = episode.RigProcesses
-	plans, err := s.broken(m, b, mutationRuns)
+	plans, err := s.broken(m, b)
 	for _, p := range plans {
 		if err != nil || c.class != "" {
 			break
@@ -170,8 +188,17 @@ func met(b *episode.Bounds, faults []string) {
 	}
 }
 
-// broken is plans of a grid, or of a suite, that is broken.
-func (s *suite) broken(m mutant, b episode.Bounds, n int) ([]episode.Plan, error) {
+// broken is plans of a grid, or of a suite, that is broken; of one that is not, for control.
+func (s *suite) broken(m mutant, b episode.Bounds) ([]episode.Plan, error) {
+	n := mutationSeeds
+	switch {
+	case s.control && b.Rig == episode.RigSim:
+		return s.draws(controlSeeds, b)
+	case s.control:
+		return s.draws(controlRuns, b)
+	case b.Rig == episode.RigProcesses:
+		n = mutationRuns
+	}
 	plans, err := s.draws(n, b)
 	for i := range plans {
 		if m.harness {

@@ -49,6 +49,7 @@ func runCommand() *cli.Command {
 			&cli.IntFlag{Name: "replicas", Usage: "of each shard: 1 or 3 (default: drawn)"},
 			&cli.BoolFlag{Name: "pairs", Usage: "one run for each pair of a workload and a family of faults"},
 			&cli.StringFlag{Name: "mutation", Usage: "break the product on purpose, and run until that is `caught`; all: each of them; next N: by rotation"},
+			&cli.BoolFlag{Name: "control", Usage: "with --mutation: the same runs of the product as it is, which must show nothing of it"},
 			&cli.StringFlag{Name: "point", Usage: "let a labelled point fail, `LABEL:ACTION`, as the only fault"},
 			&cli.StringFlag{Name: "profile", Usage: "`fast`, night or soak: what make faults, faults-night and faults-soak run"},
 			&cli.DurationFlag{Name: "soak", Value: time.Hour, Usage: "how long the soak profile runs"},
@@ -86,7 +87,7 @@ func runAction(c *cli.Context) error {
 
 // newSuite reads the flags that there are on c.
 func newSuite(c *cli.Context) (*suite, error) {
-	s := &suite{out: &shared{w: c.App.Writer}, errw: c.App.ErrWriter, dir: c.String("out"), keep: c.Bool("keep"), parallel: max(c.Int("parallel"), 1), programs: c.String("programs"), seed: c.Uint64("seed")}
+	s := &suite{out: &shared{w: c.App.Writer}, errw: c.App.ErrWriter, dir: c.String("out"), keep: c.Bool("keep"), parallel: max(c.Int("parallel"), 1), programs: c.String("programs"), seed: c.Uint64("seed"), control: c.Bool("control")}
 	for _, name := range list(c.String("require")) {
 		s.require = append(s.require, rig.Need(name))
 	}

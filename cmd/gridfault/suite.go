@@ -32,6 +32,7 @@ type suite struct {
 	bounds    episode.Bounds
 	able      func(rig.Kind) bool // in rig P, once it is known
 	before    *episode.Verdict    // of the run that is replayed; nil: none is
+	control   bool                // mutations are not made: what shows them must not be seen
 	yields    bool                // rig S: whatever else runs on the machine comes first
 
 	mu  sync.Mutex // guards out
