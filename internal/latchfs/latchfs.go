@@ -9,7 +9,7 @@
 // one that hangs.
 //
 // Invariants: after the first failure nothing is written any more; who is told need not wait for an operation that hangs. That
-// something is absent is an answer, not a failure. The package imports the store's vfs, the fault points, and nothing else of ours.
+// something is absent is an answer, not a failure. The package imports the store's vfs, and of ours the fault points and what tells that a process stood still.
 package latchfs
 
 import (
@@ -24,6 +24,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sutra-grid/sutra-grid/internal/fault"
+	"github.com/sutra-grid/sutra-grid/internal/overdue"
 )
 
 // Deadline is what one operation may take: a disk that is merely slow, with half a second for a sync, is far below it, and a
@@ -89,11 +90,11 @@ func (g *Guard) do(what, path string, run func() error) error {
 	if err := g.Err(); err != nil {
 		return err
 	}
-	late := time.AfterFunc(g.deadline(), func() {
+	done := overdue.After(g.deadline(), func() {
 		_ = g.Fail(fmt.Errorf("%s %s: the disk gives no answer within %v", what, path, g.cfg.Deadline)) // tells
 	})
 	err := run()
-	late.Stop()
+	done()
 	if err == nil || isAnswer(err) {
 		return err
 	}

@@ -59,12 +59,17 @@ var edges = map[string][]struct{ target, reason string }{
 		{"transport", "its form in messages, and the back-off"},
 	},
 	"internal/fault":   {},
-	"internal/latchfs": {{"internal/fault", "fault points"}},
+	"internal/overdue": {},
+	"internal/latchfs": {
+		{"internal/fault", "fault points"},
+		{"internal/overdue", "the deadline of an operation"},
+	},
 	"internal/datadir": {{"fsm/event", "ids and incarnation in IDENTITY"}, {"internal/fault", "fault points"}},
 	"internal/raftgroup": {
 		{"internal/fault", "fault points"},
 		{"fsm/event", "replica ids and error kinds"},
 		{"internal/datadir", "atomic files"},
+		{"internal/overdue", "the deadline of a write"},
 		{"internal/pack", "the entry codec"},
 		{"transport", "the network and the first byte of a raft connection"},
 	},

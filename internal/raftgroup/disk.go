@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/internal/fault"
+	"github.com/sutra-grid/sutra-grid/internal/overdue"
 )
 
 var errHung = errors.New("the disk does not answer")
@@ -51,18 +52,18 @@ func (d *disk) within(run func() error) error {
 	if fault.Broken(fault.WriteDeadlineOff) {
 		deadline = math.MaxInt64
 	}
-	timer := time.NewTimer(deadline)
-	defer timer.Stop()
+	late := make(chan struct{})
+	defer overdue.After(deadline, func() { close(late) })()
 	select {
 	case d.jobs <- job:
-	case <-timer.C:
+	case <-late:
 		d.hung.Store(true)
 		return fmt.Errorf("no answer to an earlier write within %v: %w", d.deadline, errHung)
 	}
 	select {
 	case err := <-job.result:
 		return err
-	case <-timer.C:
+	case <-late:
 		d.hung.Store(true)
 		return fmt.Errorf("no answer within %v: %w", d.deadline, errHung)
 	}
