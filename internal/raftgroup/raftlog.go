@@ -2,13 +2,16 @@ package raftgroup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 // quietFor is how long a repeated line about an unreachable replica is held back: raft writes one for every attempt.
@@ -49,6 +52,9 @@ type quiet struct {
 // Accept implements hclog.SinkAdapter.
 func (s *logSink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	to := slogLevel(level)
+	if postponed(msg, args) {
+		to = slog.LevelInfo
+	}
 	if !s.log.Enabled(context.Background(), to) {
 		return
 	}
@@ -66,6 +72,19 @@ func (s *logSink) Accept(name string, level hclog.Level, msg string, args ...any
 		}
 	}
 	s.log.Log(context.Background(), to, "raft: "+msg, attrs...)
+}
+
+// postponed tells whether a line is about a snapshot for which it is not the time: raft tries again, and calls that an error.
+func postponed(msg string, args []any) bool {
+	if msg != "failed to take snapshot" {
+		return false
+	}
+	for _, a := range args {
+		if err, is := a.(error); is && (errors.Is(err, raft.ErrLeadershipTransferInProgress) || strings.HasPrefix(err.Error(), "cannot take snapshot now")) {
+			return true
+		}
+	}
+	return false
 }
 
 // admit tells whether the line may be written, and how often it was held back since the last time.

@@ -3,6 +3,8 @@ package episode
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
@@ -12,11 +14,19 @@ import (
 
 // judgeFault applies the rules on one fault, which lasted from shown.Began to end and was healed a moment later.
 func (r *run) judgeFault(shown *Shown, end, healed time.Time) {
-	if shown.Proof.Count == 0 {
+	switch {
+	case shown.Proof.Count > 0:
+	case shown.Kind == rig.KindPoint:
+		r.v.NotMet = append(r.v.NotMet, fmt.Sprintf("%s: no process came to %s", shown.Kind, shown.Label))
+	default:
 		r.found(RuleProof, string(shown.Kind), shown.Began, "nothing shows that the fault had an effect")
 	}
+	began := r.begun.Add(shown.Began)
+	if end.Sub(began) < LeastTime {
+		end = began.Add(LeastTime)
+	}
 	for _, l := range r.loads {
-		ok, all := l.Tally().Window(r.begun.Add(shown.Began), end)
+		ok, all := l.Tally().Window(began, end)
 		shown.OK, shown.All = shown.OK+ok, shown.All+all
 	}
 	// What happens meanwhile to a fault under all others may leave no majority.
@@ -49,6 +59,10 @@ func (r *run) judge() error {
 	r.v.Timeline = r.timeline()
 	if r.v.OK < LeastOK {
 		r.found(RuleOperations, "", 0, "%d operations succeeded; want %d to judge by", r.v.OK, LeastOK)
+	}
+	happened := func(s Shown) bool { return s.Proof.Count > 0 }
+	if len(r.v.NotMet) > 0 && !slices.ContainsFunc(r.v.Faults, happened) {
+		r.found(RuleProof, "", 0, "no fault has met anybody: %s", strings.Join(r.v.NotMet, "; "))
 	}
 	for _, line := range r.grid.Trouble() {
 		r.found(RuleTrouble, "", 0, "%s", line)

@@ -187,7 +187,7 @@ func Draw(seed uint64, b Bounds) (Plan, error) {
 		p.Under = &rig.Fault{Kind: b.Under, Dice: dice.Uint64()}
 	}
 	for left := b.Length - warmTime; left > 0; {
-		f := drawFault(kinds, b, dice)
+		f := drawFault(kinds, b, p.masters(), dice)
 		if f.Hold+f.Rest > left {
 			f.Hold, f.Rest = min(f.Hold, left/2), left-min(f.Hold, left/2)
 		}
@@ -201,8 +201,8 @@ func Draw(seed uint64, b Bounds) (Plan, error) {
 
 // fits tells whether a fault can have an effect on what the plan runs.
 func (p *Plan) fits(k rig.Kind) bool {
-	// Clients of these ask masters alone: a fault between masters and shards, or of a shard that has nobody else to talk to, meets nothing.
-	off := slices.Contains([]string{"W1", "W2", "W10"}, p.Workloads[0])
+	// A fault between masters and shards, or of a shard that has nobody else to talk to, meets nothing where masters alone have work.
+	off := p.masters()
 	switch k {
 	case rig.CutShardLeader:
 		return p.Replicas > 1
@@ -210,18 +210,19 @@ func (p *Plan) fits(k rig.Kind) bool {
 		return !off
 	case rig.PauseShard:
 		return !off || p.Replicas > 1
-	case rig.PauseRandom:
-		return p.Replicas > 1 // else it may meet a node without a replica, which has nothing to say
 	}
 	return true
 }
 
-func drawFault(kinds []rig.Kind, b Bounds, dice *rand.Rand) rig.Fault {
+// masters tells whether clients ask masters alone.
+func (p *Plan) masters() bool { return slices.Contains([]string{"W1", "W2", "W10"}, p.Workloads[0]) }
+
+func drawFault(kinds []rig.Kind, b Bounds, masters bool, dice *rand.Rand) rig.Fault {
 	hold := max(b.Hold, leastHold)
-	f := rig.Fault{Kind: kinds[dice.IntN(len(kinds))], Dice: dice.Uint64(), Hold: between(dice, hold, hold+mostHold-leastHold), Rest: between(dice, leastRest, mostRest)}
+	f := rig.Fault{Kind: kinds[dice.IntN(len(kinds))], Dice: dice.Uint64(), Masters: masters, Hold: between(dice, hold, hold+mostHold-leastHold), Rest: between(dice, leastRest, mostRest)}
 	if f.Kind == rig.KindPoint {
 		if f.Label, f.Action, _ = strings.Cut(b.Point, ":"); b.Point == "" {
-			f.Label, f.Action = drawPoint(dice)
+			f.Label, f.Action = drawPoint(masters, dice)
 		}
 	}
 	return f

@@ -54,6 +54,17 @@ func TestDrawWithinBounds(t *testing.T) {
 			}
 		}
 	}
+	for seed := range uint64(100) { // masters alone have work, so no point of a storage node is waited for
+		p, err := Draw(seed, Bounds{Rig: RigProcesses, Length: 15 * time.Second, Workloads: []string{"W1"}, Kinds: []string{"point"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range p.Faults {
+			if !f.Masters || strings.HasPrefix(f.Label, "txn.") || strings.HasPrefix(f.Label, "shard.") || strings.HasPrefix(f.Label, "engine.") {
+				t.Errorf("%+v", f)
+			}
+		}
+	}
 	if _, err := Draw(1, Bounds{Rig: RigSim, Kinds: []string{"clock"}}); !errors.Is(err, rig.ErrUnsupported) {
 		t.Errorf("no fault is left: %v", err)
 	}

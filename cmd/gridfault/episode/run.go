@@ -196,6 +196,10 @@ func (r *run) begin(ctx context.Context, f rig.Fault) (*lasting, error) {
 	if errors.Is(err, rig.ErrUnsupported) || ctx.Err() != nil {
 		return nil, err
 	}
+	if errors.Is(err, rig.ErrNotMet) {
+		r.v.NotMet = append(r.v.NotMet, err.Error())
+		return nil, nil
+	}
 	if err != nil {
 		r.found(RuleHarness, string(f.Kind), time.Since(r.begun), "the fault could not be made: %v", err)
 		return nil, nil

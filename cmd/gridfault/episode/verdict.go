@@ -17,6 +17,7 @@ type Verdict struct {
 	Valid    bool             `json:"valid"`
 	Findings []Finding        `json:"findings"` // why it is not valid
 	Faults   []Shown          `json:"faults"`
+	NotMet   []string         `json:"not_met,omitempty"` // faults that the load gave no occasion to; of them all one at least must have happened
 	Checkers []history.Report `json:"checkers"`
 	OK       int              `json:"ok"`
 	Failed   int              `json:"failed"`
@@ -48,8 +49,9 @@ const (
 // Bounds of the rules.
 const (
 	LeastOK       = 500
-	LeastShare    = 0.2 // of operations under a fault that leaves a majority
-	LeastJudged   = 20  // operations under a fault that make a share
+	LeastShare    = 0.2             // of operations under a fault that leaves a majority
+	LeastJudged   = 20              // operations under a fault that make a share
+	LeastTime     = 3 * time.Second // in which they are counted: a fail-over may take a second of it and more
 	RecoveryLimit = 5 * time.Second
 	RestLimit     = 15 * time.Second
 )
@@ -68,7 +70,7 @@ type Shown struct {
 	Began  time.Duration `json:"began"`  // ns since the load began
 	Healed time.Duration `json:"healed"` // ns since the load began: when everything runs again
 	Proof  rig.Proof     `json:"proof"`
-	OK     int           `json:"ok"`   // operations that succeeded while it lasted
+	OK     int           `json:"ok"`   // operations that succeeded while it lasted, or within LeastTime
 	All    int           `json:"all"`  // and that ended
 	Back   time.Duration `json:"back"` // ns from Healed to the first success
 }

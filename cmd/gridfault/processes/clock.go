@@ -12,7 +12,7 @@ import (
 const (
 	bendEvery   = 100 * time.Millisecond
 	noticeable  = 1500 * time.Millisecond // HTTP tells the time in seconds
-	watchEvery  = 500 * time.Millisecond
+	watchEvery  = 170 * time.Millisecond  // in step with no strobe
 	leastDrift  = 3 * time.Second
 	leastBump   = 3
 	greatBump   = 3600
@@ -25,11 +25,11 @@ func bumpClock(ctx context.Context, t *trial) error {
 	return t.bend(ctx, func(time.Duration) time.Duration { return by })
 }
 
-// strobeClock has it jump to and fro.
+// strobeClock has it jump to and fro, at once for the first time.
 func strobeClock(ctx context.Context, t *trial) error {
 	by := t.sign() * time.Duration(t.roll(leastBump, greatStrobe)) * time.Second
 	half := time.Duration(t.roll(2, 10)) * bendEvery
-	return t.bend(ctx, func(since time.Duration) time.Duration { return by * (since / half % 2) })
+	return t.bend(ctx, func(since time.Duration) time.Duration { return by * ((since/half + 1) % 2) })
 }
 
 // driftClock has it run up to three times as fast, or stand or run backwards; it begins noticeably wrong.

@@ -198,7 +198,7 @@ func (t *trial) diskVictim(ctx context.Context) (*machine, *target, error) {
 
 // anyDiskVictim is a master, or the node that leads a shard.
 func (t *trial) anyDiskVictim(ctx context.Context) (*machine, *target, error) {
-	if t.rng.IntN(3) > 0 {
+	if t.rng.IntN(3) > 0 || t.fault.Masters {
 		return t.diskVictim(ctx)
 	}
 	v, err := t.shardLeader(ctx)
@@ -268,7 +268,7 @@ func diskSlow(ctx context.Context, t *trial) error {
 
 // writer is the leading master or the node that leads a shard: who surely writes.
 func (t *trial) writer(ctx context.Context) (victim, error) {
-	if t.rng.IntN(2) == 0 {
+	if t.rng.IntN(2) == 0 || t.fault.Masters {
 		return t.leader(ctx)
 	}
 	return t.shardLeader(ctx)

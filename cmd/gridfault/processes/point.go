@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
 	"github.com/sutra-grid/sutra-grid/internal/fault"
 )
 
@@ -38,7 +39,7 @@ func atPoint(ctx context.Context, t *trial) error {
 		}
 		t.met = t.met[:len(t.met)-1]
 	}
-	return fmt.Errorf("no process came to %s in %s", t.fault.Label, strikeRounds*time.Duration(len(machines))*strikeWait)
+	return fmt.Errorf("no process came to %s in %s: %w", t.fault.Label, strikeRounds*time.Duration(len(machines))*strikeWait, rig.ErrNotMet)
 }
 
 // passers are the machines on which processes can come to a label, in an order of the fault's dice.

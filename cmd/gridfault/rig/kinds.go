@@ -8,6 +8,9 @@ import (
 // ErrUnsupported is what Inject answers when a rig cannot make a fault happen: this kind never, or not on this machine.
 var ErrUnsupported = errors.New("this rig cannot do that here")
 
+// ErrNotMet is what Inject answers when what a fault waits for has not come: no process has passed its point. Nothing has happened.
+var ErrNotMet = errors.New("the fault has met nobody")
+
 // Kind names a fault: "family.what".
 type Kind string
 

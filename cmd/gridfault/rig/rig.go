@@ -45,7 +45,8 @@ type Grid interface {
 	Network(client string) transport.Network
 
 	// Inject makes a fault happen and returns when it has begun; what it meets follows from the fault's dice and from who leads now. It
-	// fails with ErrUnsupported when this rig cannot do it on this machine, and with another error when the grid is not as it has to be.
+	// fails with ErrUnsupported when this rig cannot do it on this machine, with ErrNotMet when the load gives it no occasion, and with another
+	// error when the grid is not as it has to be.
 	Inject(ctx context.Context, f Fault) (Injected, error)
 
 	// Trouble is what the grid's processes said and no fault explains, one line each: panics, data races, states that differ.
@@ -88,6 +89,9 @@ type Fault struct {
 	Dice uint64        `json:"dice"` // decides whom it meets, and how hard
 	Hold time.Duration `json:"hold"` // ns from its beginning to Heal
 	Rest time.Duration `json:"rest"` // ns behind it in which nothing else happens
+
+	// Masters says that the load has work for the masters alone: a storage node that is hurt may show nothing of it.
+	Masters bool `json:"masters,omitempty"`
 
 	// Label and Action are for KindPoint alone: the fault point (internal/fault) and what happens there, as a plan of that package
 	// says it: "crash", "hang", "delay=500ms", "error=EIO".
