@@ -43,11 +43,33 @@ func TestWrongCalls(t *testing.T) {
 		{"check --export csv x", "csv"},
 		{"replay", "directory"},
 		{"run --what", "what"},
+		{"run --hold -1s", "above zero"},
+		{"run --rig g", "--grid"},
+		{"run --hook x", "--grid"},
+		{"run --grid here", "host:port"},
+		{"run --grid h:1,h:1", "twice"},
+		{"run --grid h:1 --rig p", "rig g"},
+		{"run --grid h:1 --masters 3", "--masters"},
+		{"run --grid h:1 -w W3,W8", "--disruptive"},
+		{"run --grid h:1 -f kill", "hook:NAME"},
+		{"run --grid h:1 -f hook:x", "--hook PROGRAM"},
+		{"run --grid h:1 --hook /no/such -f hook:x", "no program"},
+		{"run --grid h:1 --hook /bin/true", "-f hook:NAME"},
+		{"run --grid h:1 --length 2h", "at most 30m"},
+		{"run --grid h:1 --length 5s --rate 10", "500"},
 	} {
 		status, _, stderr := call(t, append(strings.Fields(tt.args), outFor(t, tt.args)...)...)
 		if status != exitUsage || !strings.Contains(stderr, tt.want) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s: status %d, %q", tt.args, status, stderr)
 		}
+	}
+}
+
+// TestNobodyThere: a grid that does not answer is one line, and status 3.
+func TestNobodyThere(t *testing.T) {
+	status, _, stderr := call(t, "run", "--grid", "127.0.0.1:1", "-w", "W3", "--out", t.TempDir())
+	if status != exitUnsupported || !strings.Contains(stderr, "127.0.0.1:1 does not answer") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("status %d, %q", status, stderr)
 	}
 }
 

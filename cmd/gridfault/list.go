@@ -61,6 +61,13 @@ func listFaults(out io.Writer) {
 		}
 		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", s.Kind, s.What, s.Proof, sim, strings.Join(needs, ", "))
 	}
+	listHooks(out)
+}
+
+func listHooks(out io.Writer) {
+	for _, s := range rig.Hooks() {
+		fmt.Fprintf(out, "%s:NAME\t%s\t%s\tno\t--grid, --hook\n", s.Kind, s.What, s.Proof)
+	}
 }
 
 func listPoints(out io.Writer) {

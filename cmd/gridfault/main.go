@@ -1,6 +1,6 @@
 // Command gridfault tries to break a grid, and says what it saw.
 //
-//	plan --> rig S (virtual time) or rig P (real processes) --> history --> checkers --> verdict
+//	plan --> rig S (virtual time), rig P (real processes) or rig G (a grid of yours) --> history --> checkers --> verdict
 //
 // Exit status: 0 every run was valid, or a mutation was caught; 1 one was not; 2 wrong usage; 3 this machine cannot do what was asked for.
 package main

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,13 +39,16 @@ func rigFlags() []cli.Flag {
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "run workloads under faults", Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "rig", Value: episode.RigSim, Usage: "`s`: virtual time; p: real processes"},
+			&cli.StringFlag{Name: "rig", Value: episode.RigSim, Usage: "`s`: virtual time; p: real processes; g: a grid of yours (--grid)"},
 			&cli.StringFlag{Name: "workload", Aliases: []string{"w"}, Usage: "`W3,W4`: each run has one of these (default: any)"},
 			&cli.StringFlag{Name: "fault", Aliases: []string{"f"}, Usage: "kinds or families, `kill,partition.ring` (default: any)"},
 			&cli.Uint64Flag{Name: "seed", Usage: "the first seed (default: a random one, which is said)"},
 			&cli.IntFlag{Name: "seeds", Value: 1, Usage: "so many runs `N`, the seeds counting up"},
 			&cli.DurationFlag{Name: "for", Usage: "as many runs as fit into `TIME`, in place of --seeds"},
 			&cli.DurationFlag{Name: "length", Usage: "of the load of each run (default 20s)"},
+			&cli.IntFlag{Name: "clients", Usage: "of each workload (default 10)"},
+			&cli.Float64Flag{Name: "rate", Usage: "requests a second of all clients (default: what two cores carry)"},
+			&cli.DurationFlag{Name: "hold", Usage: "that a fault lasts at least, and at most 3.5 s more (default 500ms)"},
 			&cli.IntFlag{Name: "masters", Usage: "1, 3 or 5 (default: 3, in rig S sometimes 5)"},
 			&cli.IntFlag{Name: "replicas", Usage: "of each shard: 1 or 3 (default: drawn)"},
 			&cli.BoolFlag{Name: "pairs", Usage: "one run for each pair of a workload and a family of faults"},
@@ -53,7 +57,7 @@ func runCommand() *cli.Command {
 			&cli.StringFlag{Name: "point", Usage: "let a labelled point fail, `LABEL:ACTION`, as the only fault"},
 			&cli.StringFlag{Name: "profile", Usage: "`fast`, night or soak: what make faults, faults-night and faults-soak run"},
 			&cli.DurationFlag{Name: "soak", Value: time.Hour, Usage: "how long the soak profile runs"},
-		}, rigFlags()...),
+		}, append(rigFlags(), givenFlags()...)...),
 		Action: runAction,
 	}
 }
@@ -65,6 +69,11 @@ func runAction(c *cli.Context) error {
 	s, err := newSuite(c)
 	if err != nil {
 		return err
+	}
+	if s.bounds.Given != nil && !c.IsSet("workload") {
+		if err := s.look(c.Context); err != nil {
+			return err
+		}
 	}
 	if c.IsSet("profile") {
 		return s.profile(c.Context, c.String("profile"), c.Duration("soak"))
@@ -115,9 +124,16 @@ func newSuite(c *cli.Context) (*suite, error) {
 // bound reads the flags that say what plans are drawn from.
 func (s *suite) bound(c *cli.Context) error {
 	s.bounds = episode.Bounds{Rig: cmp.Or(c.String("rig"), episode.RigSim), Workloads: list(c.String("workload")), Kinds: list(c.String("fault")),
-		Length: cmp.Or(c.Duration("length"), simLength), Masters: c.Int("masters"), Replicas: c.Int("replicas")}
+		Length: cmp.Or(c.Duration("length"), simLength), Masters: c.Int("masters"), Replicas: c.Int("replicas"),
+		Clients: c.Int("clients"), Rate: c.Float64("rate"), Hold: c.Duration("hold")}
+	if s.bounds.Clients < 0 || s.bounds.Rate < 0 || s.bounds.Hold < 0 {
+		return errors.New("clients, rate and hold: want numbers above zero")
+	}
+	if s.bounds.Rig == episode.RigGiven || c.IsSet("grid") || c.IsSet("hook") || c.IsSet("disruptive") {
+		return s.boundGiven(c)
+	}
 	if s.bounds.Rig != episode.RigSim && s.bounds.Rig != episode.RigProcesses {
-		return fmt.Errorf("rig %q: there are s and p", s.bounds.Rig)
+		return fmt.Errorf("rig %q: there are s, p and g", s.bounds.Rig)
 	}
 	for _, id := range s.bounds.Workloads {
 		if _, err := workload.Lookup(id); err != nil {

@@ -80,10 +80,10 @@ func (s *suite) all(ctx context.Context, plans []episode.Plan) error {
 		return err
 	}
 	for _, p := range plans {
-		if p.Rig != episode.RigProcesses {
+		if p.Rig == episode.RigSim {
 			continue
 		}
-		v, dir, err := s.process(ctx, p)
+		v, dir, err := s.real(ctx, p)
 		if err != nil {
 			return err
 		}
@@ -116,7 +116,7 @@ func (s *suite) span(ctx context.Context, b episode.Bounds, d time.Duration) err
 
 // batch is how many plans are begun together.
 func (s *suite) batch(rig string) int {
-	if rig == episode.RigProcesses {
+	if rig != episode.RigSim {
 		return 1
 	}
 	return 8 * s.parallel

@@ -209,6 +209,7 @@ var edges = map[string][]struct{ target, reason string }{
 	"cmd/gridfault": {
 		{"cmd/gridfault/bubble", "children in virtual time"},
 		{"cmd/gridfault/episode", "what it runs"},
+		{"cmd/gridfault/given", "rig G"},
 		{"cmd/gridfault/processes", "rig P"},
 		{"cmd/gridfault/report", "what it tells"},
 		{"cmd/gridfault/rig", "kinds of faults"},
@@ -246,6 +247,11 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/event", "ids and roles"},
 		{"fsm/shardmap", "whom a fault of a shard meets"},
 		{"internal/fault", "labels of points, for plans"},
+		{"transport", "asking the grid; the network that clients get"},
+	},
+	"cmd/gridfault/given": {
+		{"cmd/gridfault/rig", "the interface it implements"},
+		{"fsm/event", "ids"},
 		{"transport", "asking the grid; the network that clients get"},
 	},
 	"cmd/gridfault/bubble":  {},

@@ -19,7 +19,7 @@ func (r *run) judgeFault(shown *Shown, end, healed time.Time) {
 	case shown.Kind == rig.KindPoint:
 		r.v.NotMet = append(r.v.NotMet, fmt.Sprintf("%s: no process came to %s", shown.Kind, shown.Label))
 	default:
-		r.found(RuleProof, string(shown.Kind), shown.Began, "nothing shows that the fault had an effect")
+		r.found(RuleProof, shown.Name(), shown.Began, "nothing shows that the fault had an effect")
 	}
 	began := r.begun.Add(shown.Began)
 	if end.Sub(began) < LeastTime {
@@ -31,10 +31,10 @@ func (r *run) judgeFault(shown *Shown, end, healed time.Time) {
 	}
 	// What happens meanwhile to a fault under all others may leave no majority.
 	if shown.Hold > 0 && r.majority(shown.Kind) && shown.All >= LeastJudged && float64(shown.OK) < LeastShare*float64(shown.All) {
-		r.found(RuleOperations, string(shown.Kind), shown.Began, "%d of %d operations succeeded while a majority was there; want %.0f %%", shown.OK, shown.All, 100*LeastShare)
+		r.found(RuleOperations, shown.Name(), shown.Began, "%d of %d operations succeeded while a majority was there; want %.0f %%", shown.OK, shown.All, 100*LeastShare)
 	}
 	if shown.Back = r.back(healed); shown.Back < 0 || shown.Back > RecoveryLimit {
-		r.found(RuleRecovery, string(shown.Kind), shown.Healed, "the first success came %s after everything ran again; want at most %s", shown.Back, RecoveryLimit)
+		r.found(RuleRecovery, shown.Name(), shown.Healed, "the first success came %s after everything ran again; want at most %s", shown.Back, RecoveryLimit)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 const (
 	RigSim       = "s" // virtual time
 	RigProcesses = "p" // real processes
+	RigGiven     = "g" // a grid that was there before
 )
 
 // Plan is all that a run follows. As JSON it can be stored and run again.
@@ -40,6 +41,7 @@ type Plan struct {
 	Under     *rig.Fault    `json:"under,omitempty"`    // lasts while all others come and go; its Hold is not used
 	Mutation  string        `json:"mutation,omitempty"` // how the product is broken on purpose
 	Harness   Harness       `json:"harness,omitempty"`  // how the suite is broken on purpose
+	Given     *Given        `json:"given,omitempty"`    // of RigGiven: which grid; masters, shards and replicas are then what it was seen to have
 }
 
 // Bounds are what a plan may be drawn from.
@@ -55,6 +57,9 @@ type Bounds struct {
 	Hold      time.Duration // that a fault lasts at least; 0: half a second
 	Masters   int           // 0: three, sometimes five in rig S
 	Replicas  int           // 0: one or three
+	Rate      float64       // requests per second; 0: as it is ordinary for the rig
+	Given     *Given        // of RigGiven
+	Hooks     []rig.Fault   // of RigGiven: the faults to draw from, by kind and label; empty: none
 }
 
 // Bounds of what is drawn, in the time of the rig.
@@ -78,10 +83,12 @@ func (p *Plan) Validate() error {
 			wrong = append(wrong, fmt.Errorf(format, args...))
 		}
 	}
-	check(p.Rig == RigSim || p.Rig == RigProcesses, "rig %q: want %s or %s", p.Rig, RigSim, RigProcesses)
-	check(p.Masters == 1 || p.Masters == 3 || p.Masters == 5, "%d masters: want 1, 3 or 5", p.Masters)
-	check(p.Replicas == 1 || p.Replicas == 3 || p.Replicas == 5, "%d replicas: want 1, 3 or 5", p.Replicas)
-	check(p.Shards > 0 && p.Shards <= 16, "%d shards: want 1 to 16", p.Shards)
+	check(p.Rig == RigSim || p.Rig == RigProcesses || p.Rig == RigGiven, "rig %q: want %s, %s or %s", p.Rig, RigSim, RigProcesses, RigGiven)
+	given := p.Given != nil
+	check(given == (p.Rig == RigGiven), "rig %s: a grid is given for %s, and for it alone", p.Rig, RigGiven)
+	check(given || p.Masters == 1 || p.Masters == 3 || p.Masters == 5, "%d masters: want 1, 3 or 5", p.Masters)
+	check(given || p.Replicas == 1 || p.Replicas == 3 || p.Replicas == 5, "%d replicas: want 1, 3 or 5", p.Replicas)
+	check(given || p.Shards > 0 && p.Shards <= 16, "%d shards: want 1 to 16", p.Shards)
 	check(p.Clients > 0, "%d clients", p.Clients)
 	check(p.Rate >= 0, "rate %v", p.Rate)
 	check(len(p.Workloads) > 0, "no workload")
@@ -98,7 +105,11 @@ func (p *Plan) Validate() error {
 		check(err == nil, "%w", err)
 		check(p.Rig != RigSim || err != nil || spec.Sim, "fault %d, %s: not in virtual time", i+1, f.Kind)
 		check(f.Hold >= 0 && f.Rest >= 0, "fault %d, %s: held for %s, rest of %s", i+1, f.Kind, f.Hold, f.Rest)
-		check((f.Kind == rig.KindPoint) == (f.Label != "" && f.Action != ""), "fault %d, %s: label %q, action %q belong to kind %s, and both to it", i+1, f.Kind, f.Label, f.Action, rig.KindPoint)
+		check(given || !byHook(f.Kind), "fault %d, %s: on a grid that is given, alone", i+1, f.Kind)
+		check(byHook(f.Kind) || (f.Kind == rig.KindPoint) == (f.Label != "" && f.Action != ""), "fault %d, %s: label %q, action %q belong to kind %s, and both to it", i+1, f.Kind, f.Label, f.Action, rig.KindPoint)
+	}
+	if given {
+		wrong = append(wrong, p.Given.validate(p))
 	}
 	return errors.Join(wrong...)
 }
@@ -149,6 +160,9 @@ func (b Bounds) Room() time.Duration {
 
 // Draw is the plan of a seed.
 func Draw(seed uint64, b Bounds) (Plan, error) {
+	if b.Given != nil {
+		return drawGiven(seed, b)
+	}
 	dice := rand.New(rand.NewPCG(seed, 0x6661756c74))
 	kinds, err := Match(b.Kinds)
 	if err != nil {
@@ -163,6 +177,7 @@ func Draw(seed uint64, b Bounds) (Plan, error) {
 	if b.Rig == RigSim {
 		p.Rate = simRequests / max(b.Length-warmTime, time.Second).Seconds()
 	}
+	p.Rate = cmp.Or(b.Rate, p.Rate)
 	if p.Masters == 0 {
 		p.Masters = 3
 		if b.Rig == RigSim && dice.IntN(5) == 0 {
@@ -186,8 +201,14 @@ func Draw(seed uint64, b Bounds) (Plan, error) {
 	if b.Under != "" {
 		p.Under = &rig.Fault{Kind: b.Under, Dice: dice.Uint64()}
 	}
-	for left := b.Length - warmTime; left > 0; {
-		f := drawFault(kinds, b, p.masters(), dice)
+	p.fill(b.Length-warmTime, func() rig.Fault { return drawFault(kinds, b, p.masters(), dice) })
+	return p, p.Validate()
+}
+
+// fill has one fault follow the other for what is left of the load.
+func (p *Plan) fill(left time.Duration, next func() rig.Fault) {
+	for left > 0 {
+		f := next()
 		if f.Hold+f.Rest > left {
 			f.Hold, f.Rest = min(f.Hold, left/2), left-min(f.Hold, left/2)
 		}
@@ -196,7 +217,6 @@ func Draw(seed uint64, b Bounds) (Plan, error) {
 			p.Faults = append(p.Faults, f)
 		}
 	}
-	return p, p.Validate()
 }
 
 // fits tells whether a fault can have an effect on what the plan runs.

@@ -73,6 +73,52 @@ func TestDrawWithinBounds(t *testing.T) {
 	}
 }
 
+// TestDrawGiven: on a grid that was given only the faults come that were named, or none; and what may not be done there is no plan.
+func TestDrawGiven(t *testing.T) {
+	given := &Given{Masters: []string{"h:1"}, Hook: "/bin/true"}
+	b := Bounds{Rig: RigGiven, Length: time.Minute, Workloads: []string{"W3"}, Given: given, Hold: 5 * time.Second,
+		Hooks: []rig.Fault{{Kind: rig.KindHook, Label: "a"}, {Kind: rig.KindOutage, Label: "b.2"}}}
+	p, err := Draw(1, b)
+	if again, _ := Draw(1, b); err != nil || !reflect.DeepEqual(p, again) || p.Length() > time.Minute {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	names := map[string]bool{}
+	for _, f := range p.Faults {
+		names[f.Name()] = true
+	}
+	if len(names) != 2 || !names["hook:a"] || !names["outage:b.2"] || p.Faults[0].Hold < 5*time.Second {
+		t.Errorf("drawn: %+v", p.Faults)
+	}
+	quiet := b
+	quiet.Hooks, quiet.Given = nil, &Given{Masters: given.Masters}
+	if p, err := Draw(1, quiet); err != nil || len(p.Faults) > 0 || p.Length() != time.Minute {
+		t.Errorf("without faults: %+v, %v", p, err)
+	}
+	for want, spoil := range map[string]func(*Plan){
+		"no master's":  func(p *Plan) { p.Given = &Given{Hook: "x"} },
+		"a grid is":    func(p *Plan) { p.Given = nil },
+		"--disruptive": func(p *Plan) { p.Workloads = []string{"W10"} },
+		"--hook":       func(p *Plan) { p.Given = &Given{Masters: given.Masters} },
+		"hook:NAME":    func(p *Plan) { p.Faults = []rig.Fault{{Kind: rig.KillLeader}} },
+		"letters":      func(p *Plan) { p.Faults = []rig.Fault{{Kind: rig.KindHook, Label: "-rf /"}} },
+		"no room":      func(p *Plan) { p.Faults = nil },
+		"at most 30m":  func(p *Plan) { p.Warm = time.Hour },
+		"the 500":      func(p *Plan) { p.Rate = 1 },
+		"broken":       func(p *Plan) { p.Mutation = "latch-off" },
+		"held for":     func(p *Plan) { p.Faults = []rig.Fault{{Kind: rig.KindHook, Label: "a", Rest: -1}} },
+	} {
+		p := p
+		spoil(&p)
+		if err := p.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+	ours := Plan{Seed: 1, Rig: RigProcesses, Masters: 3, Shards: 2, Replicas: 3, Workloads: []string{"W3"}, Clients: 1, Faults: []rig.Fault{{Kind: rig.KindHook, Label: "a"}}}
+	if err := ours.Validate(); err == nil || !strings.Contains(err.Error(), "given, alone") {
+		t.Errorf("a hook on a grid of ours: %v", err)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	good, err := Draw(1, Bounds{Rig: RigSim, Length: 10 * time.Second})
 	if err != nil {

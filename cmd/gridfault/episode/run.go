@@ -21,6 +21,9 @@ const setupLimit = 30 * time.Second
 // faultLimit is how long a fault may take to begin, and its processes to run again.
 const faultLimit = 30 * time.Second
 
+// readable is the length of a load that can be read again, and its feed, within RestLimit. A longer one gets as much more time as it is longer.
+const readable = time.Minute
+
 // sampleEvery is how often it is asked what the processes use.
 const sampleEvery = 5 * time.Second
 
@@ -47,15 +50,21 @@ type load struct {
 	log   *history.Log // set when it is read again, to be judged
 }
 
-// Run takes a grid that has just been started through a plan. The histories are kept in dir as history-W….jsonl. An error is the
-// harness's own; a grid that breaks its promises is a Verdict that is not valid.
+// Run takes a grid that has just been started, or was given, through a plan. The histories are kept in dir as history-W….jsonl. An error is
+// the harness's own; a grid that breaks its promises is a Verdict that is not valid.
 func Run(ctx context.Context, g rig.Grid, p Plan, dir string) (*Verdict, error) {
+	return RunAnnounced(ctx, g, p, dir, func([]string) {})
+}
+
+// RunAnnounced is Run, which says before it writes anything what all that it leaves on the grid will be called (Verdict.Wrote).
+func RunAnnounced(ctx context.Context, g rig.Grid, p Plan, dir string, announce func(wrote []string)) (*Verdict, error) {
 	if err := p.Validate(); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
 	r := &run{grid: g, plan: p, dir: dir, v: &Verdict{Plan: p, Version: version(), Began: time.Now(), Findings: []Finding{}}}
 	err := r.open()
 	if err == nil {
+		announce(r.v.Wrote)
 		err = r.live(ctx)
 	}
 	if err := errors.Join(err, r.close()); err != nil {
@@ -88,6 +97,7 @@ func (r *run) open() error {
 		l.Workload = spec.New(workload.Env{Grid: r.grid, History: l.rec, Seed: r.plan.Seed + uint64(i), Clients: r.plan.Clients,
 			Rate: r.plan.Rate / float64(len(r.plan.Workloads)), Broken: r.plan.Harness.workload()})
 		r.loads = append(r.loads, l)
+		r.v.Wrote = append(r.v.Wrote, l.Leaves()...)
 	}
 	return nil
 }
@@ -154,13 +164,13 @@ func (r *run) faults(ctx context.Context) error {
 	if f := r.plan.Under; f != nil {
 		var err error
 		if under, err = r.begin(ctx, *f); err != nil {
-			return fmt.Errorf("fault %s: %w", f.Kind, err)
+			return fmt.Errorf("fault %s: %w", f.Name(), err)
 		}
 	}
 	var errs []error
 	for _, f := range r.plan.Faults {
 		if err := r.fault(ctx, f); err != nil {
-			errs = append(errs, fmt.Errorf("fault %s: %w", f.Kind, err))
+			errs = append(errs, fmt.Errorf("fault %s: %w", f.Name(), err))
 			break
 		}
 	}
@@ -193,6 +203,9 @@ func (r *run) begin(ctx context.Context, f rig.Fault) (*lasting, error) {
 	limit, cancel := context.WithTimeout(ctx, faultLimit)
 	defer cancel()
 	injected, err := r.inject(limit, f)
+	if err == nil { // whatever has become of ctx: what was begun is healed
+		return &lasting{injected, Shown{Fault: f, Began: time.Since(r.begun)}}, nil
+	}
 	if errors.Is(err, rig.ErrUnsupported) || ctx.Err() != nil {
 		return nil, err
 	}
@@ -200,11 +213,8 @@ func (r *run) begin(ctx context.Context, f rig.Fault) (*lasting, error) {
 		r.v.NotMet = append(r.v.NotMet, err.Error())
 		return nil, nil
 	}
-	if err != nil {
-		r.found(RuleHarness, string(f.Kind), time.Since(r.begun), "the fault could not be made: %v", err)
-		return nil, nil
-	}
-	return &lasting{injected, Shown{Fault: f, Began: time.Since(r.begun)}}, nil
+	r.found(RuleHarness, f.Name(), time.Since(r.begun), "the fault could not be made: %v", err)
+	return nil, nil
 }
 
 // end heals a fault and judges what was seen of it.
@@ -248,14 +258,19 @@ func (r *run) back(healed time.Time) time.Duration {
 
 // settle lets every workload do its final reads, in time, and then looks at the grid from inside.
 func (r *run) settle(ctx context.Context, inside *workload.Inspector) {
-	limit, cancel := context.WithTimeout(ctx, RestLimit)
+	rest := RestLimit + max(0, r.ended-readable)
+	limit, cancel := context.WithTimeout(ctx, rest)
 	defer cancel()
 	for _, l := range r.loads {
 		if err := l.Settle(limit); err != nil {
-			r.found(RuleRest, l.id, time.Since(r.begun), "%s had not come to rest %s after the last fault: %v", l.id, RestLimit, err)
+			r.found(RuleRest, l.id, time.Since(r.begun), "%s had not come to rest %s after the last fault: %v", l.id, rest, err)
 		}
 	}
 	r.judgeReports("inside", inside.Inspect(limit))
+	if given := r.grid.Layout().Given; given != nil {
+		r.v.LeftOut = append(r.v.LeftOut, given.LeftOut...)
+	}
+	r.v.LeftOut = append(r.v.LeftOut, inside.LeftOut()...)
 }
 
 // sample notes what the processes use until ctx ends.

@@ -30,6 +30,9 @@ type Verdict struct {
 	// each time the plan is run by the same program.
 	Trace   string `json:"trace,omitempty"`
 	Repeats bool   `json:"repeats,omitempty"`
+
+	Wrote   []string `json:"wrote,omitempty"`    // what all that the run has left on the grid is called
+	LeftOut []string `json:"left_out,omitempty"` // what could not be judged on a grid that others use, and why
 }
 
 // Rule names what a run must satisfy.

@@ -71,8 +71,8 @@ func draw(v *episode.Verdict) plot {
 	p.ops(v.Timeline, step, at)
 	p.delays(v.Timeline, step, at)
 	for i, f := range v.Faults {
-		p.Bands = append(p.Bands, band{at(f.Began), max(at(f.Healed)-at(f.Began), 1), i % 2, string(f.Kind),
-			fmt.Sprintf("%s, %s to %s: %s %d, %s", f.Kind, seconds(f.Began), seconds(f.Healed), f.Proof.What, f.Proof.Count, f.Proof.Met)})
+		p.Bands = append(p.Bands, band{at(f.Began), max(at(f.Healed)-at(f.Began), 1), i % 2, f.Name(),
+			fmt.Sprintf("%s, %s to %s: %s %d, %s", f.Name(), seconds(f.Began), seconds(f.Healed), f.Proof.What, f.Proof.Count, f.Proof.Met)})
 	}
 	every := niceStep(length)
 	for d := time.Duration(0); d <= length; d += every {

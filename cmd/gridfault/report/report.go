@@ -95,14 +95,20 @@ func Page(v *episode.Verdict) ([]byte, error) {
 func Line(v *episode.Verdict) string {
 	var kinds []string
 	for _, f := range v.Plan.Faults {
-		kinds = append(kinds, string(f.Kind))
+		kinds = append(kinds, f.Name())
 	}
 	if u := v.Plan.Under; u != nil {
 		kinds = append(kinds, "under", string(u.Kind))
 	}
+	if len(kinds) == 0 {
+		kinds = []string{"no faults"}
+	}
 	word := "valid"
 	if !v.Valid {
 		word = "NOT VALID: " + strings.Join(v.Classes(), ", ")
+	}
+	if len(v.LeftOut) > 0 {
+		word += "; not judged: " + strings.Join(v.LeftOut, "; ")
 	}
 	if v.Repeats {
 		word += "; trace " + v.Trace

@@ -92,6 +92,26 @@ func TestPage(t *testing.T) {
 	}
 }
 
+// TestLine: which faults there were, by name, and what was not judged, stand in it.
+func TestLine(t *testing.T) {
+	v := sample()
+	v.Plan.Faults = append(v.Plan.Faults, rig.Fault{Kind: rig.KindHook, Label: "cut-az1"})
+	v.LeftOut = []string{"event storage: none"}
+	if line := Line(v); !strings.Contains(line, "W3, kill.leader hook:cut-az1: 600 ok") || !strings.Contains(line, "not judged: event storage: none") {
+		t.Error(line)
+	}
+	if v.Plan.Faults = nil; !strings.Contains(Line(v), "W3, no faults: ") {
+		t.Error(Line(v))
+	}
+	v.Plan.Given, v.Wrote = &episode.Given{Masters: []string{"h:1"}, Hook: "/fault.sh"}, []string{"concepts w3.X.*"}
+	page, err := Page(v)
+	for _, want := range []string{"at h:1", "by /fault.sh", "concepts w3.X.*", "<li>event storage: none</li>"} {
+		if err != nil || !strings.Contains(string(page), want) {
+			t.Errorf("the page does not say %q, %v", want, err)
+		}
+	}
+}
+
 // TestSlopes: of a line, its slope; and what does not grow has none.
 func TestSlopes(t *testing.T) {
 	var samples []episode.Sample

@@ -3,6 +3,7 @@ package rig
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrUnsupported is what Inject answers when a rig cannot make a fault happen: this kind never, or not on this machine.
@@ -65,6 +66,13 @@ const (
 	KindPoint       Kind = "point"                     // a labelled fault point: Fault.Label, Fault.Action
 )
 
+// The kinds that a program of the user's makes (Fault.Label is the name that it is called with), on a grid that was given. Whether a majority
+// is left is not ours to know, so there are two.
+const (
+	KindHook   Kind = "hook"
+	KindOutage Kind = "outage" // it leaves no majority
+)
+
 // Spec is what the table says about a kind.
 type Spec struct {
 	Kind     Kind
@@ -88,8 +96,11 @@ const (
 	NeedFaults Need = "faults" // programs built with -tags faults
 )
 
-// Kinds is the table of all kinds. The result is shared and must not be changed.
+// Kinds is the table of all kinds that rigs of ours make. The result is shared and must not be changed.
 func Kinds() []Spec { return kinds }
+
+// Hooks is the table of those that a program of the user's makes. The result is shared and must not be changed.
+func Hooks() []Spec { return hooks }
 
 // MeetsNodes tells whether a fault of this kind can take a storage node away from those who need it.
 func (k Kind) MeetsNodes() bool {
@@ -101,9 +112,9 @@ func (k Kind) MeetsNodes() bool {
 	return false
 }
 
-// Lookup finds a kind.
+// Lookup finds a kind of either table.
 func Lookup(k Kind) (Spec, error) {
-	for _, s := range kinds {
+	for _, s := range slices.Concat(kinds, hooks) {
 		if s.Kind == k {
 			return s, nil
 		}
@@ -115,6 +126,11 @@ var (
 	onNet  = []Need{NeedNetns, NeedNft}
 	onDisk = []Need{NeedMount}
 )
+
+var hooks = []Spec{
+	{KindHook, "a program of yours does it", "what it prints at the end", true, false, nil},
+	{KindOutage, "a program of yours does it, and it leaves no majority", "what it prints at the end", false, false, nil},
+}
 
 var kinds = []Spec{
 	{CutLeader, "the leading master is cut off from the masters", "packets dropped", true, true, onNet},

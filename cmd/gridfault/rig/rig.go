@@ -4,8 +4,9 @@
 //	plan(seed) --Fault--> Grid.Inject --Injected.Heal--> Proof
 //	workload   --requests over Grid.Network-->  the grid --> history
 //
-// There are two rigs: rig S runs the production assembly in virtual time, in memory; rig P runs the real programs. Workloads, plans and
-// checkers know neither: they reach a grid over a transport.Network, tell time by package time, and take their randomness from a seed.
+// There are three rigs: rig S runs the production assembly in virtual time, in memory; rig P runs the real programs; rig G is a grid that
+// was there before, and that others use meanwhile. Workloads, plans and checkers know none of them: they reach a grid over a
+// transport.Network, tell time by package time, and take their randomness from a seed.
 //
 // Invariants: a Fault says all there is to say about a fault, so a plan can be written down and run again; a fault without a proof of its
 // effect did not happen.
@@ -24,10 +25,17 @@ import (
 // Layout is what a grid consists of. Addresses are those of the grid protocol, "host:port".
 type Layout struct {
 	Masters  []Member
-	Events   string // event storage
-	Shards   int    // hash shards
-	Replicas int    // voters of each shard; each on a node, and an agent, of its own
-	Agents   []event.AgentID
+	Events   string          // event storage
+	Shards   int             // hash shards
+	Replicas int             // voters of each shard; each on a node, and an agent, of its own
+	Agents   []event.AgentID // at least those whose nodes hold replicas
+	Given    *Given          // nil: the grid was started for the run, which has it alone
+}
+
+// Given is what is to be known of a grid that others use, too.
+type Given struct {
+	Contents bool     // all that the replicas of shards hold may be read and compared
+	LeftOut  []string // what is not judged, and why; for people
 }
 
 // Member is one master.
@@ -93,8 +101,16 @@ type Fault struct {
 	// Masters says that the load has work for the masters alone: a storage node that is hurt may show nothing of it.
 	Masters bool `json:"masters,omitempty"`
 
-	// Label and Action are for KindPoint alone: the fault point (internal/fault) and what happens there, as a plan of that package
-	// says it: "crash", "hang", "delay=500ms", "error=EIO".
+	// Label is of KindPoint the fault point (internal/fault), of KindHook and KindOutage the name that the program is called with. Action is
+	// for KindPoint alone: what happens there, as a plan of that package says it: "crash", "hang", "delay=500ms", "error=EIO".
 	Label  string `json:"label,omitempty"`
 	Action string `json:"action,omitempty"`
+}
+
+// Name is the fault in a word: its kind, and its label if it has one.
+func (f Fault) Name() string {
+	if f.Label == "" {
+		return string(f.Kind)
+	}
+	return string(f.Kind) + ":" + f.Label
 }

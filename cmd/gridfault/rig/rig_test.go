@@ -18,6 +18,14 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%s: %+v, %v", s.Kind, found, err)
 		}
 	}
+	for _, s := range Hooks() {
+		if found, err := Lookup(s.Kind); err != nil || found.What != s.What || seen[s.Kind] {
+			t.Errorf("%s: %+v, %v", s.Kind, found, err)
+		}
+	}
+	if f := (Fault{Kind: KindHook, Label: "x"}); f.Name() != "hook:x" || (Fault{Kind: KillLeader}).Name() != "kill.leader" {
+		t.Errorf("a fault is called %s", f.Name())
+	}
 	if _, err := Lookup("kill.everything"); err == nil || errors.Is(err, ErrUnsupported) {
 		t.Errorf("a kind that is not there: %v", err)
 	}

@@ -41,6 +41,9 @@ func (f feedReader) shipped(ctx context.Context, through uint64) error {
 		if err == nil {
 			lag = "there is none"
 			for _, s := range ok.Sinks {
+				if s.Class != sinkOfGrid {
+					continue
+				}
 				if s.Through >= through {
 					return nil
 				}

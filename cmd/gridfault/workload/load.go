@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,6 +83,11 @@ func sumOf(text string) uint64 {
 
 // Tally implements Workload.
 func (l *load) Tally() *Tally { return l.tally }
+
+// Leaves implements Workload: the ids of concepts begin with the workload's and the run's name.
+func (l *load) Leaves() []string {
+	return []string{fmt.Sprintf("concepts %s.%s.*", strings.ToLower(l.id), l.name)}
+}
 
 // Close implements Workload.
 func (l *load) Close() error {

@@ -61,6 +61,14 @@ func checkMove(l *history.Log) []history.Report {
 	return append(append(checkBank(l), checkAppends(l)...), checkMaps(l))
 }
 
+// Leaves implements Workload.
+func (m *move) Leaves() (all []string) {
+	for _, w := range m.parts {
+		all = append(all, w.Leaves()...)
+	}
+	return all
+}
+
 // Tally implements Workload.
 func (m *move) Tally() *Tally { return m.tally }
 

@@ -25,6 +25,7 @@ const (
 	sharers    = 5   // clients of a setting
 	keyOps     = 200 // before its clients go on with another one
 	keys       = 4   // settings of each group of clients, in turn
+	mostGroups = 2   // on a grid that others use
 	slots      = 100 // runs have settings of their own; there are at most 1,024 on a grid
 	writeLimit = 5 * time.Second
 	mapKey     = "the shard map"
@@ -41,11 +42,22 @@ func newMembership(env Env) Workload {
 
 // key is a setting of a group of clients.
 func (r *registers) key(group, k int) string {
-	return fmt.Sprintf("fault.%d.%d.%d", sumOf(r.name)%slots, group, k)
+	return fmt.Sprintf("%s.%d.%d", r.slot(), group, k)
 }
 
-// groups is how many there are; the last clients may share with the first.
-func (r *registers) groups() int { return max(1, len(r.clients)/sharers) }
+func (r *registers) slot() string { return fmt.Sprintf("fault.%d", sumOf(r.name)%slots) }
+
+// Leaves implements Workload. Few runs have the same settings, and not at the same time.
+func (r *registers) Leaves() []string { return []string{"settings " + r.slot() + ".*"} }
+
+// groups is how many there are; the last clients may share with the first. The settings that a grid of others may have are not ours to fill.
+func (r *registers) groups() int {
+	n := max(1, len(r.clients)/sharers)
+	if r.env.Grid.Layout().Given != nil {
+		n = min(n, mostGroups)
+	}
+	return n
+}
 
 // Setup implements Workload: what the settings hold now is what their histories begin with.
 func (r *registers) Setup(ctx context.Context) error {

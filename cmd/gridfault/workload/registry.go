@@ -53,9 +53,12 @@ func newRegistry(env Env) Workload {
 	return r
 }
 
-func (r *registry) fresh() *agent {
-	return &agent{id: event.AgentID(fmt.Sprintf("fault-%s-%s", strings.ToLower(r.name), r.next()))}
-}
+func (r *registry) fresh() *agent { return &agent{id: event.AgentID(r.prefix() + r.next())} }
+
+func (r *registry) prefix() string { return fmt.Sprintf("fault-%s-", strings.ToLower(r.name)) }
+
+// Leaves implements Workload: agents leave at its end, unless it is killed.
+func (r *registry) Leaves() []string { return []string{"agents " + r.prefix() + "* until it ends"} }
 
 // Setup implements Workload.
 func (r *registry) Setup(ctx context.Context) error {

@@ -55,6 +55,9 @@ type Workload interface {
 	// Tally counts the requests of clients.
 	Tally() *Tally
 
+	// Leaves is what all that the workload leaves on the grid is called, for people: no other run has these names.
+	Leaves() []string
+
 	// Close ends the clients' connections.
 	Close() error
 }
@@ -65,21 +68,24 @@ type Spec struct {
 	Title string
 	New   func(Env) Workload
 	Check func(*history.Log) []history.Report // judges a history of it without a grid
+
+	Events   bool   // it reads event storage
+	Disrupts string // why it is not for a grid that others rely on; empty: it writes data of its own, and does nothing else
 }
 
 // Workloads is the table of all workloads.
 func Workloads() []Spec {
 	return []Spec{
-		{"W1", "registers: settings and the shard map, read and written at every master", newRegisters, checkRegisters},
-		{"W2", "registry: agents register and leave, nodes are listed", newRegistry, checkRegistry},
-		{"W3", "bank: transfers over shards, with a ledger on both accounts", newBank, checkBank},
-		{"W4", "append: lists over shards, appended to and read in one transaction", newAppends, checkAppends},
-		{"W5", "graph: concepts, associations with their inverses, deletes with all of them; indexes", newGraph, checkGraph},
-		{"W6", "feed: the decisions of transactions, read from every master and from event storage", newFeed, checkFeed},
-		{"W7", "watch: the feed followed from now, from long ago, from what is not there yet, in parts, slowly", newWatch, checkWatch},
-		{"W8", "move: bank and append together, while leaders and replicas of shards move", newMove, checkMove},
-		{"W9", "order: long forks, sequences, unique ids, sets", newOrder, checkOrder},
-		{"W10", "membership: registers, while masters come and go", newMembership, checkRegisters},
+		{"W1", "registers: settings and the shard map, read and written at every master", newRegisters, checkRegisters, false, ""},
+		{"W2", "registry: agents register and leave, nodes are listed", newRegistry, checkRegistry, false, "agents that run nothing register and leave"},
+		{"W3", "bank: transfers over shards, with a ledger on both accounts", newBank, checkBank, false, ""},
+		{"W4", "append: lists over shards, appended to and read in one transaction", newAppends, checkAppends, false, ""},
+		{"W5", "graph: concepts, associations with their inverses, deletes with all of them; indexes", newGraph, checkGraph, false, ""},
+		{"W6", "feed: the decisions of transactions, read from every master and from event storage", newFeed, checkFeed, true, ""},
+		{"W7", "watch: the feed followed from now, from long ago, from what is not there yet, in parts, slowly", newWatch, checkWatch, true, ""},
+		{"W8", "move: bank and append together, while leaders and replicas of shards move", newMove, checkMove, false, "leaders and replicas of shards are to move meanwhile"},
+		{"W9", "order: long forks, sequences, unique ids, sets", newOrder, checkOrder, false, ""},
+		{"W10", "membership: registers, while masters come and go", newMembership, checkRegisters, false, "masters are to come and go meanwhile"},
 	}
 }
 
