@@ -164,7 +164,8 @@ func announcement(g *given.Grid, p *episode.Plan, wrote []string) string {
 		for _, f := range p.Faults {
 			names = append(names, f.Name())
 		}
-		faults = strings.Join(names, " ") + " by " + p.Given.Hook
+		slices.Sort(names)
+		faults = fmt.Sprintf("%d of %s, by %s", len(names), strings.Join(slices.Compact(names), ", "), p.Given.Hook)
 	}
 	text := fmt.Sprintf("%s; load: %s of %d clients, %g requests a second for %s, leaves %s there; faults: %s", g, strings.Join(p.Workloads, "+"),
 		p.Clients, p.Rate, p.Length().Round(time.Second), strings.Join(wrote, ", "), faults)

@@ -33,7 +33,7 @@ func TestGiven(t *testing.T) {
 	masters := serve(t, dir)
 	others(t, masters)
 	out := filepath.Join(dir, "out")
-	status, said, stderr := call(t, "run", "--grid", strings.Join(masters, ","), "-w", "W3", "--length", "6s", "--seed", "3", "--hook", hook, "-f", "outage:stop-node", "--keep", "--out", out)
+	status, said, stderr := call(t, "run", "--grid", strings.Join(masters, ","), "-w", "W3", "--length", "4s", "--seed", "3", "--hook", hook, "-f", "outage:stop-node", "--keep", "--out", out)
 	v, err := report.Read(filepath.Join(out, "g-3-W3"))
 	if err != nil {
 		t.Fatalf("status %d, %v\n%s%s", status, err, said, stderr)
@@ -45,7 +45,7 @@ func TestGiven(t *testing.T) {
 	if status != exitValid && (status != exitInvalid || !slow) || len(v.Findings) > 0 && strings.Contains(said, "checkers") {
 		t.Errorf("status %d\n%s%s", status, said, stderr)
 	}
-	for _, want := range []string{"master-1 at " + masters[0], "shards: 2, replicas of each: 1", "leaves concepts w3.", "faults: outage:stop-node by " + hook} {
+	for _, want := range []string{"master-1 at " + masters[0], "shards: 2, replicas of each: 1", "leaves concepts w3.", "faults: 1 of outage:stop-node, by " + hook} {
 		if !strings.Contains(said, want) {
 			t.Errorf("it does not say %q:\n%s", want, said)
 		}
