@@ -65,7 +65,7 @@ func runNode(args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "args %s\nenv %s\n", strings.Join(args, " "), os.Getenv("GOMEMLIMIT"))
+	fmt.Fprintf(os.Stderr, "args %s\nenv %s\n", strings.Join(args, " "), os.Getenv("GRID_MEMORY_LIMIT"))
 	id, _ := dir.Identity()
 	if !strings.Contains(string(behave), "hang") {
 		fmt.Fprintf(os.NewFile(3, "ready"), "ready %s %s\n", l.Addr(), id.StoreID)

@@ -88,7 +88,7 @@ func (k *keeper) stopAll() error {
 				return err
 			}
 			killed = true
-			patience.Reset(k.cfg.StopPatience)
+			patience.Reset(killPatience)
 		}
 	}
 	k.publish()

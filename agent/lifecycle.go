@@ -117,14 +117,17 @@ func (k *keeper) terminate(r *NodeRecord, l *live) error {
 	return nil
 }
 
+// killPatience is how long a process that was killed may take to end: the kernel ends it when it has time, whatever the process was given.
+const killPatience = 10 * time.Second
+
 // kill ends a process whose time is over. One that survives it (it hangs in the kernel) is reported once.
 func (k *keeper) kill(r *NodeRecord, l *live) error {
 	k.log.Warn("killing node: its time is over", "node", r.NodeID, "pid", r.PID, "phase", r.Phase)
 	l.kills++
-	l.due = time.Now().Add(k.cfg.StopPatience)
+	l.due = time.Now().Add(killPatience)
 	err := l.instance.Kill()
 	if err == nil && l.kills == 2 {
-		err = fmt.Errorf("process %d still runs %s after it was killed", r.PID, k.cfg.StopPatience)
+		err = fmt.Errorf("process %d still runs %s after it was killed", r.PID, killPatience)
 	}
 	if err == nil {
 		return nil
@@ -226,10 +229,13 @@ func (k *keeper) spec(r *NodeRecord) platform.Spec {
 	s := platform.Spec{Path: k.cfg.GridNode, Args: append(args, k.cfg.NodeArgs...), ReadyFile: filepath.Join(own, "ready"),
 		LogFile: filepath.Join(own, "log", "node.log"), KeepLogs: keepLogs}
 	if r.MemoryLimitMB > 0 {
-		s.Env = []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", r.MemoryLimitMB)}
+		s.Env = []string{fmt.Sprintf("GRID_MEMORY_LIMIT=%dMiB", max(r.MemoryLimitMB, leastMemoryMB))}
 	}
 	return s
 }
+
+// leastMemoryMB is the least limit that gridnode takes (--memory-limit).
+const leastMemoryMB = 64
 
 // keepLogs is how many logs of earlier starts of a node are kept.
 const keepLogs = 5

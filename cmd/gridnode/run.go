@@ -35,6 +35,7 @@ const apiKeyVariable = "GRID_EMBEDDING_API_KEY"
 type env struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	limitHeap      func(bytes int64) // Go's soft limit for the process
 }
 
 // usageError is a wrong call.
@@ -76,6 +77,9 @@ func newApp(e env) *cli.App {
 				return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 			}
 			cfg, err := configOf(c, e)
+			if err == nil {
+				err = keepMemory(c, e, &cfg)
+			}
 			if err != nil {
 				return usageError{err}
 			}
@@ -96,6 +100,7 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "init", Usage: "in a grid: the node never ran, its directory may be made"},
 		&cli.UintFlag{Name: "dimension", Value: uint(storagenode.DefaultConfig().Dimension), Usage: "components of every vector"},
 		&cli.UintFlag{Name: "cache-mb", EnvVars: []string{"GRID_CACHE_MB"}, Value: uint(storagenode.DefaultConfig().CacheBytes >> 20), Usage: "`MIB` of memory for blocks of the stores, all replicas together; the process takes up to 300 MiB more, and its vector indexes"},
+		&cli.StringFlag{Name: "memory-limit", EnvVars: []string{"GRID_MEMORY_LIMIT"}, Usage: "of the whole process, `SIZE` like 512MiB; a quarter of it, or --cache-mb, is cache. It is soft: vectors that need more take more"},
 		&cli.StringFlag{Name: "embedding-endpoint", EnvVars: []string{"GRID_EMBEDDING_ENDPOINT"}, Usage: "`URL` of an OpenAI-compatible embeddings service; without it the built-in embedder"},
 		&cli.StringFlag{Name: "embedding-model", EnvVars: []string{"GRID_EMBEDDING_MODEL"}, Usage: "the service's `MODEL`"},
 		&cli.DurationFlag{Name: "embedding-timeout", EnvVars: []string{"GRID_EMBEDDING_TIMEOUT"}, Value: storagenode.DefaultConfig().Embedding.Timeout, Usage: "for one answer of the service, retries included"},

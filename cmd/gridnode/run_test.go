@@ -15,7 +15,7 @@ import (
 // start runs the program until it ends by itself.
 func start(args ...string) (status int, stderr string) {
 	var errs bytes.Buffer
-	status = run(context.Background(), append([]string{"gridnode"}, args...), env{stdout: &bytes.Buffer{}, stderr: &errs, getenv: func(string) string { return "" }})
+	status = run(context.Background(), append([]string{"gridnode"}, args...), env{stdout: &bytes.Buffer{}, stderr: &errs, getenv: func(string) string { return "" }, limitHeap: func(int64) {}})
 	return status, errs.String()
 }
 
@@ -52,6 +52,8 @@ func TestRefusedStartsSayWhyInOneLine(t *testing.T) {
 		{"thresholds", []string{"--data", dir + "/h", "--listen", ":0", "--snapshot-threshold", "0", "--trailing-logs", "11"}, exitUsage,
 			"snapshot threshold of 0 entries: must be at least 1; 11 trailing logs: must be at least 12"},
 		{"log store", []string{"--data", dir + "/h", "--listen", ":0", "--log-store", "tape"}, exitUsage, `log store "tape"; want wal or boltdb`},
+		{"memory", []string{"--data", dir + "/h", "--listen", ":0", "--memory-limit", "512"}, exitUsage, `--memory-limit "512": want a size of 64MiB or more`},
+		{"memory and cache", []string{"--data", dir + "/h", "--listen", ":0", "--memory-limit", "300MiB", "--cache-mb", "256"}, exitUsage, "leaves 6 MiB of heap beside a cache of 256 MiB"},
 		{"log level", []string{"--data", dir + "/g", "--listen", ":0", "--log-level", "loud"}, exitUsage, "loud"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -88,7 +90,7 @@ func TestReadyLineAndOrderlyStop(t *testing.T) {
 			return fmt.Sprint(fd)
 		}
 		args := []string{"gridnode", "--data", filepath.Join(t.TempDir(), "n"), "--listen", "127.0.0.1:0", "--log-level", "error"}
-		ended <- run(ctx, args, env{stdout: os.Stdout, stderr: os.Stderr, getenv: getenv})
+		ended <- run(ctx, args, env{stdout: os.Stdout, stderr: os.Stderr, getenv: getenv, limitHeap: func(int64) {}})
 	}()
 	var word, addr, store string
 	if _, err := fmt.Fscanf(r, "%s %s %s\n", &word, &addr, &store); err != nil {
