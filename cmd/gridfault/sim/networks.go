@@ -27,7 +27,7 @@ func network(design func(*Grid, *rand.Rand) (e *effect, met string, err error)) 
 		in := &injected{met: met}
 		in.heal = func(ctx context.Context) error {
 			if e.met.Load() == 0 && e.idle != "" {
-				g.knock(ctx, e.idle)
+				g.knock(ctx, e)
 			}
 			g.wires.end(e)
 			in.count = e.met.Load()
@@ -37,22 +37,23 @@ func network(design func(*Grid, *rand.Rand) (e *effect, met string, err error)) 
 	}
 }
 
-// knock dials a host that nobody had a word for, as an agent without nodes sends one every 10 s: one that stands still does not answer.
-func (g *Grid) knock(ctx context.Context, host string) {
-	ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+// knock dials somebody for whom nobody had a word: an agent without nodes sends one every 10 s, and a shipper that was refused waits as
+// long. What becomes of it the wires see.
+func (g *Grid) knock(ctx context.Context, e *effect) {
+	ctx, cancel := context.WithTimeout(ctx, e.patience)
 	defer cancel()
 	from := eventsHost
-	if from == host {
+	if strings.HasPrefix(e.idle, from+":") {
 		from = g.masters[0].host()
 	}
-	if c, err := g.net.Host(from).Dial(ctx, net.JoinHostPort(host, "1")); err == nil {
-		_ = c.Close() // nobody listens there: only an error says something, and the wires have seen it
+	if c, err := g.net.Host(from).Dial(ctx, e.idle); err == nil {
+		_ = c.Close() // the wires have seen it
 	}
 }
 
 // cut is an effect that lets nothing through, where on says.
 func cut(on func(from, to string) bool) *effect {
-	return &effect{on: on, change: func(l *transport.Link) { l.Cut = true }, counts: func(p transport.Passage) bool { return p.Fate == transport.Held }}
+	return &effect{on: on, patience: time.Millisecond, change: func(l *transport.Link) { l.Cut = true }, counts: func(p transport.Passage) bool { return p.Fate == transport.Held }}
 }
 
 // between is the links between two groups of hosts, both ways.
@@ -212,7 +213,9 @@ func (g *Grid) homeOf(v *fsm.State, id event.NodeID) *home {
 }
 
 func (g *Grid) cutShipper(*rand.Rand) (*effect, string, error) {
-	return cut(between([]string{eventsHost}, g.masterHosts())), eventsHost, nil
+	e := cut(between([]string{eventsHost}, g.masterHosts()))
+	e.idle = g.layout.Events
+	return e, eventsHost, nil
 }
 
 func (g *Grid) cutClients(r *rand.Rand) (*effect, string, error) {
@@ -247,7 +250,9 @@ func (g *Grid) slow(r *rand.Rand) (*effect, string, error) {
 
 func (g *Grid) slowSink(r *rand.Rand) (*effect, string, error) {
 	delay := time.Duration(100+r.IntN(900)) * time.Millisecond
-	return late(alone(eventsHost), delay), fmt.Sprintf("%s, %s", eventsHost, delay), nil
+	e := late(alone(eventsHost), delay)
+	e.idle, e.patience = g.layout.Events, 5*time.Second // a dial there and back, and its end
+	return e, fmt.Sprintf("%s, %s", eventsHost, delay), nil
 }
 
 // late is an effect that delays, by delay to twice as much.
@@ -274,6 +279,6 @@ func (g *Grid) pauseRandom(r *rand.Rand) (*effect, string, error) {
 		return nil, "", err
 	}
 	e := cut(alone(p.host()))
-	e.idle = p.host()
+	e.idle = net.JoinHostPort(p.host(), "1") // whether somebody listens there is not asked
 	return e, p.host(), nil
 }

@@ -25,8 +25,10 @@ type effect struct {
 	on     func(from, to string) bool
 	change func(*transport.Link)
 	counts func(transport.Passage) bool // what proves it, of the links it is on
-	idle   string                       // a host that may have nothing to say and nothing to hear, all the while
 	met    atomic.Int64
+
+	idle     string        // an address whose host may have nothing to say and nothing to hear, all the while; "": none
+	patience time.Duration // what it takes to show that the effect is there, with a word to it
 }
 
 // usual is a link of a data centre.
