@@ -80,8 +80,16 @@ func TestHookAlwaysEnds(t *testing.T) {
 		t.Errorf("it fails: called %s", got)
 	}
 	g, calls = hooked(t, `[ $1 = end ] || sleep 60`)
-	over, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
+	over, cancel := context.WithCancelCause(t.Context())
+	go func() { // its time is over when it has begun
+		for {
+			if text, _ := os.ReadFile(filepath.Join(filepath.Dir(g.cfg.Hook), "calls")); len(text) > 0 {
+				cancel(context.DeadlineExceeded)
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
 	if _, err := g.Inject(over, cut); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "killed") {
 		t.Errorf("a program that does not come back: %v", err)
 	}
