@@ -144,7 +144,9 @@ func (r *run) live(ctx context.Context) error {
 	var looking error
 	wg.Go(func() { r.sample(loading) })
 	wg.Go(func() { looking = r.observe(loading) })
-	err = r.faults(ctx)
+	if err = r.faults(ctx); err == nil {
+		r.more(ctx)
+	}
 	stop()
 	wg.Wait()
 	r.ended = time.Since(r.begun)
@@ -180,6 +182,23 @@ func (r *run) faults(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// more loads on behind the faults where a slow machine has not done as much yet as can be judged by.
+func (r *run) more(ctx context.Context) {
+	done := func() (ok int) {
+		for _, l := range r.loads {
+			n, _, _ := l.Tally().Counts()
+			ok += n
+		}
+		return ok
+	}
+	until := time.Now().Add(MoreTime)
+	for done() < LeastOK && time.Now().Before(until) {
+		if wait(ctx, tick) != nil {
+			return
+		}
+	}
 }
 
 // fault is one fault from its beginning to the end of the rest behind it.

@@ -52,9 +52,10 @@ const (
 // Bounds of the rules.
 const (
 	LeastOK       = 500
-	LeastShare    = 0.2             // of operations under a fault that leaves a majority
-	LeastJudged   = 20              // operations under a fault that make a share
-	LeastTime     = 3 * time.Second // in which they are counted: a fail-over may take a second of it and more
+	LeastShare    = 0.2              // of operations under a fault that leaves a majority
+	LeastJudged   = 20               // operations under a fault that make a share
+	LeastTime     = 3 * time.Second  // in which they are counted: a fail-over may take a second of it and more
+	MoreTime      = 30 * time.Second // that the load lasts longer at most, for there to be LeastOK
 	RecoveryLimit = 5 * time.Second
 	RestLimit     = 15 * time.Second
 )
