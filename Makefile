@@ -83,7 +83,7 @@ gridfault-replay: ## bin/gridfault-replay: gridfault whose runs in virtual time 
 	go run ./cmd/gridfault/overlay $(BIN)/overlay
 	go build -tags faults,replay -overlay $(BIN)/overlay/overlay.json -o $(BIN)/gridfault-replay ./cmd/gridfault
 
-faults: faults-build ## under 5 minutes: fresh seeds in virtual time, six episodes of real processes, three mutations; SEED=n begins with that seed
+faults: faults-build ## under 5 minutes: six episodes of real processes, and beside them three mutations and fresh seeds in virtual time; SEED=n begins with that seed
 	$(BIN)/faults/gridfault run --profile fast --out $(OUT) $(addprefix --seed ,$(SEED))
 
 faults-replay: gridfault-replay ## REPLAYS seeds over all workloads in virtual time, each twice: are the traces equal? 4 minutes for 20

@@ -85,7 +85,8 @@ func runAction(c *cli.Context) error {
 		return s.pairs(c.Context, s.bounds)
 	}
 	if d := c.Duration("for"); d > 0 {
-		return s.span(c.Context, s.bounds, d)
+		until := time.Now().Add(d)
+		return s.span(c.Context, s.bounds, func() bool { return time.Now().Before(until) })
 	}
 	plans, err := s.draws(c.Int("seeds"), s.bounds)
 	if err != nil {

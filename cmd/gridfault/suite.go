@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/episode"
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/processes"
@@ -94,10 +93,9 @@ func (s *suite) all(ctx context.Context, plans []episode.Plan) error {
 	return s.end()
 }
 
-// span runs as many seeds as fit into a time.
-func (s *suite) span(ctx context.Context, b episode.Bounds, d time.Duration) error {
-	until := time.Now().Add(d)
-	for seed := s.seed; time.Now().Before(until) && ctx.Err() == nil; {
+// span runs seeds, one batch at least, for as long as there is to be more.
+func (s *suite) span(ctx context.Context, b episode.Bounds, more func() bool) error {
+	for seed, first := s.seed, true; (first || more()) && ctx.Err() == nil; first = false {
 		var plans []episode.Plan
 		for range s.batch(b.Rig) {
 			p, err := s.draw(seed, b)
@@ -119,7 +117,7 @@ func (s *suite) batch(rig string) int {
 	if rig != episode.RigSim {
 		return 1
 	}
-	return 8 * s.parallel
+	return 4 * s.parallel
 }
 
 // pairs runs each workload under each family of faults.
