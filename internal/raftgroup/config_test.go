@@ -3,6 +3,7 @@ package raftgroup
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -58,12 +59,13 @@ func TestRaftLog(t *testing.T) {
 		time.Sleep(quietFor)
 		l.Error("failed to heartbeat to", "peer", "node-2", "error", "refused")
 		l.Error("failed to take snapshot", "error", raft.ErrLeadershipTransferInProgress)
+		l.Error("failed to take snapshot", "error", fmt.Errorf("failed to close snapshot: %v", errSuperseded))
 		l.Error("failed to take snapshot", "error", errors.New("the disk is full"))
 		out := buf.String()
 		for _, want := range []string{
 			`level=INFO msg="raft: entering leader state" leader=x-1`, `level=WARN msg="raft: careful"`,
 			`level=ERROR msg="raft: broken"`, `k=v`, "error=why", "repeated=99",
-			`level=INFO msg="raft: failed to take snapshot" error="leadership transfer`, `level=ERROR msg="raft: failed to take snapshot" error="the disk is full`,
+			`level=INFO msg="raft: failed to take snapshot" error="leadership transfer`, `level=INFO msg="raft: failed to take snapshot" error="failed to close snapshot: the snapshot is of no use`, `level=ERROR msg="raft: failed to take snapshot" error="the disk is full`,
 		} {
 			if !strings.Contains(out, want) {
 				t.Errorf("%q is missing in\n%s", want, out)

@@ -1,6 +1,7 @@
 package raftgroup
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -27,6 +28,9 @@ type logStore struct {
 	mu      sync.Mutex
 	covered position // guarded by mu; the last entry in the newest snapshot
 }
+
+// errSuperseded: a snapshot of the replica's own took longer than the installation of a later one. Nothing is lost.
+var errSuperseded = errors.New("the snapshot is of no use, there is a later one")
 
 // position is an entry's place in the log; zero: none.
 type position struct{ index, term uint64 }
@@ -125,7 +129,7 @@ func (s *logStore) coveredBy(index, term uint64) error {
 	}
 	s.mu.Unlock()
 	if index < newest {
-		return fmt.Errorf("the snapshot at %d is of no use: there is one that ends with entry %d", index, newest)
+		return fmt.Errorf("%w: it ends with entry %d, that one with %d", errSuperseded, index, newest)
 	}
 	first, err := s.FirstIndex()
 	if err != nil || first == 0 || index < first {

@@ -74,13 +74,15 @@ func (s *logSink) Accept(name string, level hclog.Level, msg string, args ...any
 	s.log.Log(context.Background(), to, "raft: "+msg, attrs...)
 }
 
-// postponed tells whether a line is about a snapshot for which it is not the time: raft tries again, and calls that an error.
+// postponed tells whether a line is about a snapshot for which it is not the time, or no longer: raft tries again, and calls that an error.
 func postponed(msg string, args []any) bool {
 	if msg != "failed to take snapshot" {
 		return false
 	}
 	for _, a := range args {
-		if err, is := a.(error); is && (errors.Is(err, raft.ErrLeadershipTransferInProgress) || strings.HasPrefix(err.Error(), "cannot take snapshot now")) {
+		err, is := a.(error)
+		if is && (errors.Is(err, raft.ErrLeadershipTransferInProgress) || strings.HasPrefix(err.Error(), "cannot take snapshot now") ||
+			strings.Contains(err.Error(), errSuperseded.Error())) { // raft does not wrap
 			return true
 		}
 	}

@@ -200,7 +200,7 @@ func TestOwnSnapshotBehindAnInstalledOne(t *testing.T) {
 		}
 		installed := f.group.stores.log.covered
 		close(f.fsm.gate)
-		if err := <-own; err == nil || !strings.Contains(err.Error(), "there is one that ends with entry") {
+		if err := <-own; err == nil || !strings.Contains(err.Error(), errSuperseded.Error()) {
 			t.Errorf("the older snapshot ended with %v", err)
 		}
 		if now := f.group.stores.log.covered; now != installed {
