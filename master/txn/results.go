@@ -29,11 +29,17 @@ func newResults(ops []transport.Op) *results {
 	r := &results{}
 	if answers(ops) {
 		r.list = make([]transport.OpResult, len(ops))
+		for i, op := range ops {
+			_, halved := halvesOf[op.Kind]
+			r.list[i].Found = halved && op.Kind.Answers()
+		}
 	}
 	return r
 }
 
-// take puts a shard's results where they belong. There may be more of them than operations: of halves that were found out later.
+// take puts a shard's results where they belong. There may be more of them than operations: of halves that were found out later. An
+// association was there to be deleted if each of its shards has found its half: behind a delete of one of its concepts in the same step
+// only that concept's shard knows that it is gone, the other one's half goes with the next step.
 func (r *results) take(h half, got []transport.OpResult) error {
 	if r.list == nil || !answers(h.ops[h.far:]) {
 		return nil
@@ -43,7 +49,12 @@ func (r *results) take(h half, got []transport.OpResult) error {
 	}
 	for i := h.far; i < len(h.ops); i++ {
 		if h.ops[i].Kind.Answers() {
-			r.list[h.index[i]] = got[i]
+			to := &r.list[h.index[i]]
+			found := to.Found && got[i].Found
+			*to = got[i]
+			if h.ops[i].Kind.Half() {
+				to.Found = found
+			}
 			r.size += sizeOf(&got[i])
 		}
 	}

@@ -140,6 +140,27 @@ func sameResults(a, b []transport.OpResult) bool {
 	})
 }
 
+// TestDeletedBehindItsConcept: an association that went with one of its concepts is not found any more by what deletes it behind that, in
+// whatever order its shards answer.
+func TestDeletedBehindItsConcept(t *testing.T) {
+	unlink := []transport.Op{{Kind: transport.OpUnlinkOut}, {Kind: transport.OpUnlinkIn}}
+	for _, c := range []struct{ out, in, want bool }{{true, true, true}, {false, true, false}, {true, false, false}, {false, false, false}} {
+		sides := []half{{shard: "shard-0", ops: unlink[:1], index: []int{0}}, {shard: "shard-1", ops: unlink[1:], index: []int{0}}}
+		got := [][]transport.OpResult{{{Found: c.out}}, {{Found: c.in}}}
+		for _, order := range [][]int{{0, 1}, {1, 0}, {0, 1, 0}} { // a shard may be asked again
+			r := newResults([]transport.Op{{Kind: transport.OpDeleteAssociation}})
+			for _, i := range order {
+				if err := r.take(sides[i], got[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if r.list[0].Found != c.want {
+				t.Errorf("%+v in the order %v: %v", c, order, r.list[0].Found)
+			}
+		}
+	}
+}
+
 // TestDeletedByAWriteOrByATransaction: what one shard can delete it deletes in one write; what it cannot runs under the same id.
 func TestDeletedByAWriteOrByATransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
