@@ -34,11 +34,10 @@ test: ## everything a developer runs before a commit
 	go test $(VET) -tags faults -run 'PowerLoss' ./internal/datadir ./internal/raftgroup ./cmd/gridfault/sim
 	go test $(VET) -timeout 8m -race -short $(RACE)
 
-test-build: ## what `make test`, `make fuzz` and `make faults` need beside `go test ./...`; it builds, and runs nothing
+test-build: ## what `make test` and `make faults` need beside `go test ./...`; it builds, and runs nothing
 	go test -vet=off -tags faults -run '^$$' ./internal/fault ./internal/datadir ./internal/raftgroup ./cmd/gridfault/sim
 	go test -vet=off -race -run '^$$' $(RACE)
 	$(MAKE) --no-print-directory faults-build
-	internal/law/fuzz.sh 0 $(CURDIR)/$(BIN)/fuzz
 
 race: ## all tests under the race detector
 	CGO_ENABLED=1 go test -timeout 20m -race ./...

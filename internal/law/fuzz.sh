@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every fuzz target of the repository for the given time, two packages side by side, all built at once.
-# usage: internal/law/fuzz.sh TIME DIRECTORY-FOR-BINARIES; with a time of 0 they are built, and nothing is run
+# usage: internal/law/fuzz.sh TIME DIRECTORY-FOR-BINARIES
 # Only our own packages are instrumented for coverage: `go test -fuzz` would compile every dependency anew, a database among
 # them, to be guided by branches that no seed of ours is about.
 # The time is kept from outside, by an interrupt: -test.fuzztime with a duration fails now and then with a bare "context deadline exceeded"
@@ -29,4 +29,4 @@ dirs=$(grep -rlE --include='*_test.go' '^func Fuzz' . | sed 's|^\./||' | xargs -
 # -o names each binary after its package's last element; go refuses two of the same name.
 # shellcheck disable=SC2086 # one argument a directory
 go test -c -vet=off -ldflags="-s -w" -gcflags="$(go list -m)/...=-d=libfuzzer" -o "$bin/" $(printf './%s ' $dirs)
-[ "$time" = 0 ] || xargs -P 2 -I '{}' bash -c 'package {}' <<<"$dirs"
+xargs -P 2 -I '{}' bash -c 'package {}' <<<"$dirs"

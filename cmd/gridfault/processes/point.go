@@ -26,11 +26,18 @@ func atPoint(ctx context.Context, t *trial) error {
 	for i := range strikeRounds * len(machines) {
 		m := machines[i%len(machines)]
 		v := victim{m: m}
-		from := t.g.logs.place(m)
-		if err := t.arm(v, t.fault.Label+":"+t.fault.Action, "fault: "+t.fault.Label+","); err != nil {
-			return err
+		from, open := t.g.logs.place(m), openAll(m)
+		err := t.arm(v, t.fault.Label+":"+t.fault.Action, "fault: "+t.fault.Label+",")
+		struck := false
+		if err == nil {
+			struck, err = t.struck(ctx, from)
 		}
-		struck, err := t.struck(ctx, from)
+		if struck && err == nil && strings.HasPrefix(t.fault.Action, "crash") {
+			err = oneEnds(ctx, open)
+		}
+		for _, p := range open {
+			p.close()
+		}
 		if struck || err != nil {
 			return err
 		}
@@ -40,6 +47,32 @@ func atPoint(ctx context.Context, t *trial) error {
 		t.met = t.met[:len(t.met)-1]
 	}
 	return fmt.Errorf("no process came to %s in %s: %w", t.fault.Label, strikeRounds*time.Duration(len(machines))*strikeWait, rig.ErrNotMet)
+}
+
+// openAll are the processes of a machine that run. The caller closes them.
+func openAll(m *machine) (open []*target) {
+	for _, v := range all(m) {
+		if p, err := v.open(); err == nil { // else it has ended, and comes nowhere
+			open = append(open, p)
+		}
+	}
+	return open
+}
+
+// oneEnds waits for the end of one of some processes: who has said that it crashes still lives and listens for a moment, and whoever
+// healed the fault in that moment would start nothing.
+func oneEnds(ctx context.Context, open []*target) error {
+	ctx, cancel := context.WithTimeout(ctx, killLimit)
+	defer cancel()
+	return until(ctx, "nothing ends at the point of a crash", func(ctx context.Context) error {
+		missing := errors.New("there was no process")
+		for _, p := range open {
+			if missing = p.hasEnded(); missing == nil {
+				return p.exited(ctx)
+			}
+		}
+		return missing
+	})
 }
 
 // passers are the machines on which processes can come to a label, in an order of the fault's dice.
