@@ -247,6 +247,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/event", "ids and roles"},
 		{"fsm/shardmap", "whom a fault of a shard meets"},
 		{"internal/fault", "labels of points, for plans"},
+		{"internal/latchfs", "how long a disk may take"},
 		{"transport", "asking the grid; the network that clients get"},
 	},
 	"cmd/gridfault/given": {

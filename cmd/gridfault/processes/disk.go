@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/disk"
+	"github.com/sutra-grid/sutra-grid/internal/latchfs"
 	"github.com/sutra-grid/sutra-grid/transport"
 )
 
@@ -213,6 +214,9 @@ func (t *trial) anyDiskVictim(ctx context.Context) (*machine, *target, error) {
 	return v.m, p, nil
 }
 
+// frozenLeast is how long a disk is frozen at least: one that answers before a write's deadline was slow, and nobody has to leave for that.
+const frozenLeast = latchfs.Deadline + time.Second
+
 // freezeDisk makes every write to a disk wait. The process notices when its write deadline has passed, and leaves; the kernel
 // keeps it until the disk answers.
 func freezeDisk(ctx context.Context, t *trial) error {
@@ -220,8 +224,13 @@ func freezeDisk(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
+	least := time.NewTimer(0)
 	t.onHeal(func(ctx context.Context) error {
 		defer p.close()
+		select {
+		case <-least.C:
+		case <-ctx.Done(): // it is thawed in any case
+		}
 		if err := thaw(m.dir); err != nil {
 			return err
 		}
@@ -230,6 +239,7 @@ func freezeDisk(ctx context.Context, t *trial) error {
 	if err := m.image.freeze(); err != nil {
 		return err
 	}
+	least.Reset(frozenLeast)
 	t.askSnapshot(ctx, m)
 	return nil
 }
