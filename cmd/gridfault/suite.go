@@ -83,6 +83,10 @@ func (s *suite) all(ctx context.Context, plans []episode.Plan) error {
 			continue
 		}
 		v, dir, err := s.real(ctx, p)
+		if errors.Is(err, errBroken) && ctx.Err() == nil {
+			s.broke(err)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -91,6 +95,18 @@ func (s *suite) all(ctx context.Context, plans []episode.Plan) error {
 		}
 	}
 	return s.end()
+}
+
+// errBroken is a run on real processes that nobody can judge: something of the rig itself failed. Those behind it go on.
+var errBroken = errors.New("broken off")
+
+// broke counts a run that was broken off as one that is not valid.
+func (s *suite) broke(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ran++
+	s.bad++
+	fmt.Fprintln(s.out, err)
 }
 
 // span runs seeds, one batch at least, for as long as there is to be more.
@@ -169,7 +185,7 @@ func (s *suite) process(ctx context.Context, p episode.Plan) (v *episode.Verdict
 	v, err = episode.Run(ctx, g, p, dir)
 	err = errors.Join(err, g.Close())
 	if err != nil {
-		return nil, dir, fmt.Errorf("seed %d: %w; its logs are in %s", p.Seed, err, dir)
+		return nil, dir, fmt.Errorf("seed %d, rig p: %w: %w; its logs are in %s", p.Seed, errBroken, err, dir)
 	}
 	return v, dir, nil
 }

@@ -105,7 +105,17 @@ func powerAll(ctx context.Context, t *trial) error {
 // powerTorn takes the power from one machine while its logs are written to: what they had not synced is there in part when the disk is
 // mounted again.
 func powerTorn(ctx context.Context, t *trial) error {
-	m := pick(t, t.g.machines)
+	var writers []*machine // an agent may have nodes without a replica
+	for _, m := range t.g.machines {
+		logs, err := disk.Logs(m.data())
+		if err != nil {
+			return err
+		}
+		if len(logs) > 0 {
+			writers = append(writers, m)
+		}
+	}
+	m := pick(t, writers) // a master has a log
 	t.onHeal(func(context.Context) error {
 		if m.image == nil || !m.image.mounted {
 			return nil // its disk could not be mounted, which is said already
