@@ -49,6 +49,10 @@ func DefaultOutboxOptions() OutboxOptions {
 	return OutboxOptions{KeepAge: 24 * time.Hour, KeepBytes: 1 << 30}
 }
 
+// trimShare is the part of what is kept by which the outbox may be over before anything is removed. Little at a time would cost much: every
+// removal cuts through one of the store's files, which is then written anew.
+const trimShare = 16
+
 // trimStep bounds how many events one Trim removes, because Trim runs inside Apply; the next Trim goes on.
 const trimStep = 1 << 16
 
@@ -65,6 +69,9 @@ type Outbox struct {
 	db   *pebble.DB
 	disk *latchfs.Guard
 	opts OutboxOptions
+
+	unmarked int        // Apply's: about the bytes appended since the bounds were written
+	marking  sync.Mutex // held while the bounds are written: who writes older ones behind newer would bring back what was removed
 
 	mu      sync.Mutex
 	b       bounds        // guarded by mu; what the store holds
@@ -96,11 +103,25 @@ func OpenOutbox(dir string, o OutboxOptions) (*Outbox, error) {
 	return out, nil
 }
 
-// clearOthers removes every generation but one: what an interrupted or refused Restore left.
+// clearOthers removes every generation but one: what an interrupted or refused Restore left. Where there is nothing it writes nothing, for a
+// removal reaches over all that it could remove.
 func (o *Outbox) clearOthers(gen uint32) error {
-	return errors.Join(
-		o.db.DeleteRange(eventKey(0, 0), eventKey(gen, 0), pebble.NoSync),
-		o.db.DeleteRange(eventKey(gen+1, 0), []byte{'e' + 1}, pebble.NoSync))
+	for _, of := range [][2][]byte{{eventKey(0, 0), eventKey(gen, 0)}, {eventKey(gen+1, 0), {'e' + 1}}} {
+		it, err := o.db.NewIter(&pebble.IterOptions{LowerBound: of[0], UpperBound: of[1]})
+		if err != nil {
+			return err
+		}
+		some := it.First()
+		if err := it.Close(); err != nil {
+			return err
+		}
+		if some {
+			if err := o.db.DeleteRange(of[0], of[1], pebble.NoSync); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Append adds the records of the entry at appliedIndex, in order. Records that are already there (the log is being
@@ -122,9 +143,29 @@ func (o *Outbox) Append(appliedIndex uint64, records []fsm.Record) error {
 		}
 	}
 	b.applied = max(b.applied, appliedIndex)
-	err := o.commit(batch, b)
+	err := o.extend(batch, b)
 	fault.Point(fault.OutboxAppended)
 	return err
+}
+
+// markBytes is how much is appended before the bounds are written again: so much is read when the outbox is opened after a crash.
+const markBytes = 64 << 20
+
+// extend writes a batch of events and publishes the bounds it leads to.
+func (o *Outbox) extend(batch *pebble.Batch, b bounds) error {
+	if err := o.disk.Err(); err != nil {
+		return err
+	}
+	o.unmarked += batch.Len()
+	if err := batch.Commit(pebble.NoSync); err != nil {
+		return err
+	}
+	o.publish(b)
+	if o.unmarked < markBytes {
+		return nil
+	}
+	o.unmarked = 0
+	return o.mark()
 }
 
 // appendOne adds a record to the batch, unless it is there already.
@@ -132,11 +173,11 @@ func (o *Outbox) appendOne(batch *pebble.Batch, held bounds, b *bounds, r fsm.Re
 	if r.Seq <= held.last {
 		return o.verifyHeld(held, r)
 	}
-	time, err := b.extend(r)
+	env, err := b.extend(r)
 	if err != nil {
 		return err
 	}
-	return batch.Set(eventKey(b.gen, r.Seq), encodeEntry(r, time), nil)
+	return batch.Set(eventKey(b.gen, r.Seq), encodeEntry(r, env.Time), nil)
 }
 
 // verifyHeld checks that a record at or below the last one is the one held. One that was trimmed cannot be compared.
@@ -295,7 +336,14 @@ func (o *Outbox) trim(b bounds, through uint64) error {
 	if err != nil {
 		return err
 	}
+	first, err := b.load(o.db, b.first)
+	if err != nil {
+		return err
+	}
 	oldest := newest.time - o.opts.KeepAge.Microseconds()
+	if first.time >= oldest-o.opts.KeepAge.Microseconds()/trimShare && int64(b.bytes) <= o.opts.KeepBytes+o.opts.KeepBytes/trimShare && !fault.Broken(fault.OutboxTrimmedBeforeAck) {
+		return nil
+	}
 	held, steps := b, 0
 	err = held.scan(o.db, held.first, through, func(e entry) bool {
 		keep := e.time >= oldest && int64(b.bytes) <= o.opts.KeepBytes && !fault.Broken(fault.OutboxTrimmedBeforeAck)
@@ -370,7 +418,7 @@ func (o *Outbox) dropAbove(b bounds, seq uint64) error {
 func (o *Outbox) Flush() error {
 	err := fault.Err(fault.OutboxFlush)
 	if err == nil {
-		err = o.db.Flush()
+		err = errors.Join(o.mark(), o.db.Flush())
 	}
 	if err != nil {
 		return fmt.Errorf("flush outbox: %w", o.disk.Fail(err))
@@ -380,7 +428,9 @@ func (o *Outbox) Flush() error {
 }
 
 // Close flushes and closes the store and wakes everybody who waits.
-func (o *Outbox) Close() error { return o.end(o.db.Flush) }
+func (o *Outbox) Close() error {
+	return o.end(func() error { return errors.Join(o.mark(), o.db.Flush()) })
+}
 
 // Abandon closes the outbox as a crash does: what was not flushed is lost, and comes again from the log.
 func (o *Outbox) Abandon() error { return o.end(func() error { return nil }) }
@@ -401,23 +451,51 @@ func (o *Outbox) end(flush func() error) error {
 	return nil
 }
 
-// commit writes a batch together with the bounds it leads to, and publishes them. When the disk has failed nothing is taken any
-// more, although it would go to memory first.
+// mark writes the bounds as they are.
+func (o *Outbox) mark() error {
+	o.marking.Lock()
+	defer o.marking.Unlock()
+	batch := o.db.NewBatch()
+	defer batch.Close()
+	return o.writeAlone(batch, o.bounds())
+}
+
+// commit writes a batch that removes events together with the bounds it leads to, and publishes them.
 func (o *Outbox) commit(batch *pebble.Batch, b bounds) error {
+	o.marking.Lock()
+	defer o.marking.Unlock()
+	if err := o.writeAlone(batch, b); err != nil {
+		return err
+	}
+	o.publish(b)
+	return nil
+}
+
+// writeAlone writes a batch and the bounds into a file of the store of their own. A file with new events besides would reach from the
+// store's first key to its last: each would lie over all others, and every compaction would write the whole outbox anew. When the disk has
+// failed nothing is taken any more, although it would go to memory first.
+func (o *Outbox) writeAlone(batch *pebble.Batch, b bounds) error {
 	if err := o.disk.Err(); err != nil {
 		return err
 	}
 	if err := batch.Set(boundsKey, b.encode(), nil); err != nil {
 		return err
 	}
+	if _, err := o.db.AsyncFlush(); err != nil {
+		return err
+	}
 	if err := batch.Commit(pebble.NoSync); err != nil {
 		return err
 	}
+	_, err := o.db.AsyncFlush()
+	return err
+}
+
+func (o *Outbox) publish(b bounds) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.b = b
 	o.wakeLocked()
-	return nil
 }
 
 func (o *Outbox) bounds() bounds {

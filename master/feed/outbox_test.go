@@ -3,6 +3,7 @@ package feed
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -189,7 +190,7 @@ func TestCrashLosesNothingBehindASnapshot(t *testing.T) {
 					t.Fatal(err)
 				}
 			case 2: // what a full memtable does by itself
-				if err := o.Flush(); err != nil {
+				if err := o.db.Flush(); err != nil {
 					t.Fatal(err)
 				}
 				flushed = at
@@ -212,6 +213,67 @@ func TestCrashLosesNothingBehindASnapshot(t *testing.T) {
 			t.Fatalf("seed %d: %s", seed, diff)
 		}
 		if err := errors.Join(o.Close(), after.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestBoundsAreFoundAgain: after a crash the outbox knows of what was appended behind the bounds that were written last.
+func TestBoundsAreFoundAgain(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	o := openMem(t, fs, time.Hour, 1<<30)
+	h := settings(t, 30)
+	for i := range h.records {
+		mustAppend(t, o, 2*uint64(i+1)+5, h.records[i])
+		if i == 9 {
+			if err := o.mark(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := o.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	after := openMem(t, fs.CrashClone(vfs.CrashCloneCfg{}), time.Hour, 1<<30)
+	if got, want := after.bounds(), o.bounds(); got != want {
+		t.Errorf("after the crash %+v, before it %+v", got, want)
+	}
+	reader, err := readBounds(after.db)
+	if err != nil || reader.applied != 65 {
+		t.Errorf("read: %+v, %v", reader, err)
+	}
+	if err := errors.Join(o.Close(), after.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAppendedEventsAreWrittenOnce: compactions leave them where they are; while the oldest are removed, but for the files that are cut.
+func TestAppendedEventsAreWrittenOnce(t *testing.T) {
+	raw := make([]byte, 45<<10)
+	rand.NewChaCha8([32]byte{}).Read(raw) // nothing that compresses
+	value := base64.RawStdEncoding.EncodeToString(raw)
+	for _, c := range []struct{ keep, part int64 }{{1 << 30, 8}, {48 << 20, 1}} {
+		o := openMem(t, vfs.NewMem(), time.Hour, c.keep)
+		h := &history{time: 1_700_000_000_000_000}
+		for i := range uint64(1600) {
+			mustAppend(t, o, i+1, h.setting(t, time.Millisecond, value))
+			h.records = h.records[:0]
+			if err := o.Trim(h.seq); err != nil {
+				t.Fatal(err)
+			}
+		}
+		flushed, compacted := uint64(0), uint64(0)
+		m := o.db.Metrics()
+		for _, l := range m.Levels {
+			flushed, compacted = flushed+l.TableBytesFlushed, compacted+l.TableBytesCompacted
+		}
+		if flushed < 80<<20 || compacted > flushed/uint64(c.part) {
+			t.Errorf("keeping %d MiB: flushes wrote %d MiB, compactions %d MiB again", c.keep>>20, flushed>>20, compacted>>20)
+		}
+		if first := o.First(); (first > 1) != (c.keep < 1<<30) {
+			t.Errorf("keeping %d MiB: the first event is %d", c.keep>>20, first)
+		}
+		if err := o.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -304,6 +366,9 @@ func (m *model) trim(through uint64, age time.Duration, keepBytes int64) {
 	total := int64(0)
 	for _, r := range m.kept() {
 		total += int64(len(r.Bytes))
+	}
+	if len(m.kept()) == 0 || total <= keepBytes+keepBytes/trimShare && timeOf(m.kept()[0]) >= m.h.time-(age+age/trimShare).Microseconds() {
+		return
 	}
 	for len(m.kept()) > 0 && m.first <= through {
 		oldest := m.kept()[0]

@@ -242,9 +242,8 @@ func readRun(b *bounds, body []byte, put func(r fsm.Record, time int64) error) e
 			return fmt.Errorf("event %d: %w", record.Seq, err)
 		}
 		record.Type = env.Type
-		time, err := b.extend(record)
-		if err == nil {
-			err = put(record, time)
+		if _, err = b.extend(record); err == nil {
+			err = put(record, env.Time)
 		}
 		if err != nil {
 			return fmt.Errorf("event %d: %w", record.Seq, err)

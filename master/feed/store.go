@@ -3,6 +3,7 @@ package feed
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -17,7 +18,7 @@ import (
 
 // The store's format, version 1:
 //
-//	"b"                          the bounds
+//	"b"                          the bounds; events that continue them were appended later
 //	"e" generation (4) seq (8)   type (2) time (8, unix µs) encoded envelope
 //
 // Numbers are big endian. Events live in the generation the bounds name; any other holds what an interrupted Restore left.
@@ -39,9 +40,11 @@ func storeOptions(guard *latchfs.Guard, log *slog.Logger) *pebble.Options {
 		FormatMajorVersion: pebble.FormatValueSeparation, // named, so that a newer library does not change what is on disk
 		MemTableSize:       4 << 20,
 		CacheSize:          4 << 20,
-		MaxOpenFiles:       100,
-		Logger:             logger,
-		EventListener:      &pebble.EventListener{BackgroundError: logger.fail},
+
+		MemTableStopWritesThreshold: 4, // a removal takes two
+		MaxOpenFiles:                100,
+		Logger:                      logger,
+		EventListener:               &pebble.EventListener{BackgroundError: logger.fail},
 	}
 }
 
@@ -78,7 +81,8 @@ func (l storeLogger) Fatalf(format string, args ...any) { l.fail(fmt.Errorf(form
 
 func (l storeLogger) fail(err error) { _ = l.guard.Fail(err) } // tells
 
-// bounds describe the one run of events in the store; they are written in the batch that changes them.
+// bounds describe the one run of events in the store. They are written in the batch that removes events or replaces all; what is appended
+// behind them is found again when the store is opened.
 type bounds struct {
 	gen         uint32      // where the events are
 	first, last uint64      // last = first-1: empty
@@ -124,39 +128,70 @@ func decodeBounds(v []byte) (b bounds, err error) {
 
 func (b bounds) empty() bool { return b.last < b.first }
 
-// readBounds gives a store that was never written the bounds of an empty history: seq starts at 1, the chain at zero.
+// readBounds gives a store without bounds those of an empty history, seq starts at 1, the chain at zero; and adds what was appended behind
+// them.
 func readBounds(db pebble.Reader) (bounds, error) {
+	b := bounds{first: 1, baseKnown: true}
 	v, closer, err := db.Get(boundsKey)
-	if err == pebble.ErrNotFound {
-		return bounds{first: 1, baseKnown: true}, nil
+	if err == nil {
+		b, err = decodeBounds(v)
+		err = errors.Join(err, closer.Close())
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
 		return bounds{}, err
 	}
-	defer closer.Close()
-	return decodeBounds(v)
+	return b, b.catchUp(db)
 }
 
-// extend checks that a record continues the run, and makes it part of it. It returns the time of the event.
-func (b *bounds) extend(r fsm.Record) (time int64, err error) {
+// catchUp makes part of the run what was appended since the bounds were written: without a hole, because of what is written without a log
+// a crash leaves a prefix.
+func (b *bounds) catchUp(db pebble.Reader) error {
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: eventKey(b.gen, b.last+1), UpperBound: eventKey(b.gen+1, 0)})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(it.Key(), eventKey(b.gen, b.last+1)) {
+			return fmt.Errorf("%w: event %d is not stored", errMissing, b.last+1)
+		}
+		e, err := decodeEntry(b.last+1, v)
+		if err != nil {
+			return err
+		}
+		env, err := b.extend(e.Record)
+		if err != nil {
+			return fmt.Errorf("event %d: %w", e.Seq, err)
+		}
+		b.applied = max(b.applied, env.RaftIndex)
+	}
+	return it.Error()
+}
+
+// extend checks that a record continues the run, and makes it part of it.
+func (b *bounds) extend(r fsm.Record) (*event.Envelope, error) {
 	if r.Seq != b.last+1 {
-		return 0, fmt.Errorf("%w: it ends at %d", ErrGap, b.last)
+		return nil, fmt.Errorf("%w: it ends at %d", ErrGap, b.last)
 	}
 	env, err := event.DecodeEnvelope(r.Bytes)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if env.Seq != r.Seq || env.Type != r.Type {
-		return 0, fmt.Errorf("%w: the record says event %d of type %d", ErrBroken, env.Seq, env.Type)
+		return nil, fmt.Errorf("%w: the record says event %d of type %d", ErrBroken, env.Seq, env.Type)
 	}
 	if !b.empty() || b.baseKnown {
 		if err := checkLink(b.tail, r.Bytes, env); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	b.last, b.tail = r.Seq, env.Chain
 	b.bytes += uint64(len(r.Bytes))
-	return env.Time, nil
+	return env, nil
 }
 
 // drop removes the first event of the run; the caller sets base.
