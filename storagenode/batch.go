@@ -114,22 +114,68 @@ func writeItems(ctx context.Context, items []*item) {
 	}
 	var g errgroup.Group
 	for r, of := range byShard {
-		g.Go(func() error { writeShard(ctx, r, of); return nil })
+		g.Go(func() error { writeShard(ctx, r, of, true); return nil })
 	}
 	_ = g.Wait() // each item has its own error
 }
 
-func writeShard(ctx context.Context, r *replica, items []*item) {
-	writes := make([]*writing, len(items))
-	for i, it := range items {
-		ops, _ := opsOf(it.request)
-		writes[i] = &writing{id: it.id, issued: it.issued, ops: ops}
+// writeShard commits writes in their order; share tells whether those that may shall share commands.
+func writeShard(ctx context.Context, r *replica, items []*item, share bool) {
+	var writes []*writing
+	shares := make([]int, 0, len(items)) // how many items each write has
+	for rest := items; len(rest) > 0; {
+		n, w := nextWrite(rest, share)
+		writes, shares, rest = append(writes, w), append(shares, n), rest[n:]
 	}
 	r.writeAll(ctx, writes)
-	for i, it := range items {
-		a, err := writes[i].result()
-		it.out, it.err = written(it.request, a), err
+	for i, w := range writes {
+		of := items[:shares[i]]
+		items = items[shares[i]:]
+		a, err := w.result()
+		if len(of) > 1 && w.err == nil && err != nil {
+			writeShard(ctx, r, of, false) // none of them took effect, and each shall have its own answer
+			continue
+		}
+		for _, it := range of {
+			it.out, it.err = written(it.request, a), err
+		}
 	}
+}
+
+// togetherBytes bounds the contents that share a command, so that one of many concepts does not hold up the log.
+const togetherBytes = 1 << 20
+
+// nextWrite makes a write of the first item, or of the first n: those that only learn and that nobody asks for again by an id of their own
+// share one, as many as the bounds allow. A command costs the log and the request table more than what most of them learn.
+func nextWrite(items []*item, share bool) (n int, w *writing) {
+	w = &writing{id: items[0].id, issued: items[0].issued}
+	share = share && items[0].mayShare()
+	size := 0
+	for _, it := range items {
+		ops, _ := opsOf(it.request)
+		for i := range ops {
+			size += len(ops[i].Content)
+		}
+		if n > 0 && (!share || !it.mayShare() || n == transport.MaxOps || size > togetherBytes) {
+			break
+		}
+		n, w.ops = n+1, append(w.ops, ops...)
+	}
+	if n > 1 {
+		w.id = newRequestID() // the first one's is for itself, should they be refused together
+	}
+	return n, w
+}
+
+// mayShare: vectors stay alone, because those of one command must all be of one dimension.
+func (it *item) mayShare() bool {
+	switch q := it.request.(type) {
+	case *transport.LearnConcept:
+		return it.once && len(q.Embedding) == 0
+	case *transport.LearnAssociation:
+		return it.once
+	}
+	return false
 }
 
 // readItems answers a run of everything that is no write.

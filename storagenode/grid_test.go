@@ -2,7 +2,6 @@ package storagenode
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -351,11 +350,6 @@ func write(shard event.ShardID, request any) *transport.Routed {
 
 func ask(shard event.ShardID, request any) *transport.Routed {
 	return &transport.Routed{ShardID: shard, Request: transport.Any{Value: request}}
-}
-
-func newRequestID() (id event.RequestID) {
-	rand.Read(id[:])
-	return id
 }
 
 // must fails the test on an error.

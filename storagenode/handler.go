@@ -78,10 +78,14 @@ func (n *Node) timeout(req any) time.Duration {
 func (n *Node) plain(req any) call {
 	c := call{request: req}
 	if _, write := opsOf(req); write {
-		rand.Read(c.id[:])
-		c.issued = time.Now().UnixMicro()
+		c.id, c.issued, c.once = newRequestID(), time.Now().UnixMicro(), true
 	}
 	return c
+}
+
+func newRequestID() (id event.RequestID) {
+	rand.Read(id[:])
+	return id
 }
 
 // local finds the replica that answers a plain request: the shard that owns its ids, which this node must lead.

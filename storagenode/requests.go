@@ -19,6 +19,7 @@ type call struct {
 	id      event.RequestID
 	issued  int64
 	stale   bool
+	once    bool // a plain write: its id is ours, and nobody sends it again
 }
 
 // outcome is a reply and the shard's log index that it stands for.
