@@ -70,19 +70,19 @@ func tabled(c *event.Command) bool {
 // once applies a command unless its request id is known (safety S5, S30).
 func (r *run) once(c *event.Command, h handler) (Answer, error) {
 	s := r.s
-	op := "propose " + c.Type.String()
 	s.forget()
-	sum, err := bodyHash(c)
+	sum, err := r.bodyHash(c)
 	if err != nil {
-		return Answer{Err: &event.Error{Kind: event.KindTooLarge, Op: op, Message: err.Error()}}, nil
+		return Answer{Err: &event.Error{Kind: event.KindTooLarge, Op: "propose " + c.Type.String(), Message: err.Error()}}, nil
 	}
 	if q := s.requests.get(c.RequestID); q != nil && !fault.Broken(fault.DoubleApply) {
 		if q.Body != sum {
-			return Answer{Err: &event.Error{Kind: event.KindIDReused, Op: op, Message: "request id " + c.RequestID.String() + " was used for something else: make a new one"}}, nil
+			return Answer{Err: &event.Error{Kind: event.KindIDReused, Op: "propose " + c.Type.String(), Message: "request id " + c.RequestID.String() + " was used for something else: make a new one"}}, nil
 		}
 		return Answer{Seq: q.Seq, Value: q.Value, Err: q.Err.told()}, nil
 	}
-	if err := s.outOfTime(op, c.RequestID, c.Issued); err != nil {
+	if err := s.outOfTime(c.RequestID, c.Issued); err != nil {
+		err.Op = "propose " + c.Type.String()
 		return Answer{Err: err}, nil
 	}
 	a, remember, err := r.decide(c, h)
@@ -93,25 +93,27 @@ func (r *run) once(c *event.Command, h handler) (Answer, error) {
 	return a, err
 }
 
-func bodyHash(c *event.Command) (short [16]byte, err error) {
-	b, err := event.AppendBody([]byte{byte(c.Type >> 8), byte(c.Type)}, c.Body)
+func (r *run) bodyHash(c *event.Command) (short [16]byte, err error) {
+	b, err := event.AppendBody(append(r.buf[:0], byte(c.Type>>8), byte(c.Type)), c.Body)
 	if err != nil {
 		return short, err
 	}
+	r.buf = b
 	sum := sha256.Sum256(b)
 	copy(short[:], sum[:])
 	return short, nil
 }
 
-// outOfTime refuses an id that is not in the table and was issued when the table no longer reaches back, or in the future.
-func (s *State) outOfTime(op string, id event.RequestID, issued int64) *event.Error {
+// outOfTime refuses an id that is not in the table and was issued when the table no longer reaches back, or in the future. Which operation that is says
+// the caller.
+func (s *State) outOfTime(id event.RequestID, issued int64) *event.Error {
 	switch {
 	case issued <= 0:
-		return &event.Error{Kind: event.KindInvalid, Op: op, Message: "request " + id.String() + " says no time of issue"}
+		return &event.Error{Kind: event.KindInvalid, Message: "request " + id.String() + " says no time of issue"}
 	case issued <= s.mark.Forgotten:
-		return &event.Error{Kind: event.KindExpired, Op: op, Message: "request " + id.String() + " is older than what is remembered: whether it took effect is not known here, look at the state"}
+		return &event.Error{Kind: event.KindExpired, Message: "request " + id.String() + " is older than what is remembered: whether it took effect is not known here, look at the state"}
 	case issued > s.mark.Time && issued-s.mark.Time > maxAhead:
-		return &event.Error{Kind: event.KindFromTheFuture, Op: op, Message: "request " + id.String() + " was issued more than 60 s ahead of the grid's clock: set the clock"}
+		return &event.Error{Kind: event.KindFromTheFuture, Message: "request " + id.String() + " was issued more than 60 s ahead of the grid's clock: set the clock"}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/sutra-grid/sutra-grid/fsm/event"
@@ -17,6 +18,7 @@ type run struct {
 	checks  []Check // of the multiples that were passed
 	known   []Check // those from before
 	differs *event.StateChecked
+	buf     []byte // what is encoded to be hashed, or copied
 }
 
 func (r *run) entry(e Entry) ([]Answer, error) {
@@ -68,21 +70,23 @@ func (r *run) command(c *event.Command) (Answer, error) {
 
 // admissible refuses what no handler has to look at.
 func (s *State) admissible(c *event.Command, h handler) *event.Error {
-	op := "propose " + c.Type.String()
+	refused := func(kind event.Kind, message string) *event.Error {
+		return &event.Error{Kind: kind, Op: "propose " + c.Type.String(), Message: message}
+	}
 	if h.decide == nil {
-		return &event.Error{Kind: event.KindInvalid, Op: op, Message: "the state machine derives this event; it cannot be proposed"}
+		return refused(event.KindInvalid, "the state machine derives this event; it cannot be proposed")
 	}
 	if h.level > s.head.Level && s.head.GridID != "" {
-		return &event.Error{Kind: event.KindUnsupported, Op: op, Message: fmt.Sprintf("it takes level %d, the grid is at %d: run this version on every master", h.level, s.head.Level)}
+		return refused(event.KindUnsupported, fmt.Sprintf("it takes level %d, the grid is at %d: run this version on every master", h.level, s.head.Level))
 	}
 	if s.head.GridID == "" && c.Type != event.TypeIncarnationStarted {
-		return &event.Error{Kind: event.KindUnavailable, Op: op, Message: "the grid has not started; retry when it has a leader"}
+		return refused(event.KindUnavailable, "the grid has not started; retry when it has a leader")
 	}
 	if err := event.Validate(c.Body); err != nil {
-		return &event.Error{Kind: event.KindInvalid, Op: op, Message: err.Error()}
+		return refused(event.KindInvalid, err.Error())
 	}
 	if c.Cause > s.head.Seq {
-		return &event.Error{Kind: event.KindInvalid, Op: op, Message: fmt.Sprintf("cause %d is behind the last event %d", c.Cause, s.head.Seq)}
+		return refused(event.KindInvalid, fmt.Sprintf("cause %d is behind the last event %d", c.Cause, s.head.Seq))
 	}
 	return nil
 }
@@ -130,14 +134,15 @@ func (r *run) record(e *event.Envelope) error {
 	e.RaftIndex = r.meta.Index
 	e.Type = e.Body.Type()
 	e.Time = max(s.mark.Time, s.head.Time+1)
-	b, err := event.Seal(nil, s.head.Chain, e)
+	b, err := event.Seal(r.buf[:0], s.head.Chain, e)
 	if err != nil {
 		return err
 	}
+	r.buf = b
 	if err := s.evolve(e, len(b)); err != nil {
 		return err
 	}
-	r.records = append(r.records, Record{Seq: e.Seq, Type: e.Type, Bytes: b})
+	r.records = append(r.records, Record{Seq: e.Seq, Type: e.Type, Bytes: bytes.Clone(b)})
 	return nil
 }
 

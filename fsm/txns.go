@@ -113,7 +113,8 @@ func decideTxnCommitted(s *State, c *event.Command, b event.TxnCommitted) verdic
 	if o := s.TxnOutcome(b.TxnID, b.Attempt, b.Begin); o.Decided {
 		return commitOfDecided(op, b, o)
 	}
-	if err := s.outOfTime(op, b.TxnID, b.Issued); err != nil {
+	if err := s.outOfTime(b.TxnID, b.Issued); err != nil {
+		err.Op = op
 		return verdict{err: err}
 	}
 	if s.OpenTxnCount() >= s.limits.openTxns || s.txns.len() >= maxTxns {
@@ -196,7 +197,8 @@ func (s *State) decideFinal(op string, c *event.Command, b event.TxnAborted) ver
 			return already(q.Seq)
 		}
 	}
-	if err := s.outOfTime(op, b.TxnID, c.Issued); err != nil {
+	if err := s.outOfTime(b.TxnID, c.Issued); err != nil {
+		err.Op = op
 		return verdict{err: err}
 	}
 	if s.txns.len() >= maxTxns+reservedAborts {
