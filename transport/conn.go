@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -294,6 +295,7 @@ func (c *Conn) writeAll() {
 		case <-c.ctx.Done():
 			return
 		}
+		runtime.Gosched() // callers that go on together, behind replies that came together, shall be written together
 		for {
 			var n int
 			chunk, n = c.take(chunk[:0])

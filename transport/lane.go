@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -256,6 +257,7 @@ func (l *lane) writeAll() {
 			return
 		}
 		<-l.wake
+		runtime.Gosched() // handlers that were woken together, by one commit, shall be written together
 	}
 }
 

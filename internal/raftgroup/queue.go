@@ -1,6 +1,7 @@
 package raftgroup
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -90,6 +91,7 @@ func (q *queue) next(stop <-chan struct{}) []*proposal {
 	timer := time.NewTimer(telemetryDelay)
 	defer timer.Stop()
 	for {
+		runtime.Gosched() // those that come at the same time shall share an entry
 		batch, wait := q.cut(time.Now())
 		if len(batch) > 0 {
 			return batch
