@@ -33,6 +33,7 @@ func TestWrongCalls(t *testing.T) {
 		{"walk", "unknown command"},
 		{"run --rig q", "rig \"q\""},
 		{"run -w W99", "W99"},
+		{"run -w W99 -w W3", "W99"},
 		{"run -f earthquake", "earthquake"},
 		{"run --point x", "LABEL:ACTION"},
 		{"run --profile slow", "profile \"slow\""},

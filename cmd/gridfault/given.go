@@ -24,7 +24,7 @@ const givenLength = time.Minute
 // givenFlags are those for a grid that was given.
 func givenFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "grid", Usage: "run on a grid of yours: the grid addresses of all its masters, `HOST:PORT,…`"},
+		&cli.StringSliceFlag{Name: "grid", Usage: "run on a grid of yours: the grid addresses of all its masters, `HOST:PORT,…`"},
 		&cli.StringFlag{Name: "hook", Usage: "with --grid: the `PROGRAM` that makes the faults of -f hook:NAME,outage:NAME, called with begin NAME and end NAME (default: no faults but yours)"},
 		&cli.BoolFlag{Name: "disruptive", Usage: "with --grid: W2, W8 and W10 too, which do more than write data of their own, or are for a grid that changes"},
 	}
@@ -35,7 +35,7 @@ var ofStarted = []string{"profile", "mutation", "control", "pairs", "point", "ma
 
 // boundGiven reads the flags for a grid that was given.
 func (s *suite) boundGiven(c *cli.Context) error {
-	if c.String("grid") == "" {
+	if len(words(c, "grid")) == 0 {
 		return errors.New("grid: rig g, --hook and --disruptive are for a grid of yours; name its masters with --grid HOST:PORT,…")
 	}
 	if c.IsSet("rig") && c.String("rig") != episode.RigGiven {
@@ -48,14 +48,14 @@ func (s *suite) boundGiven(c *cli.Context) error {
 	}
 	b := &s.bounds
 	b.Rig, b.Length, b.Kinds = episode.RigGiven, cmp.Or(c.Duration("length"), givenLength), nil
-	b.Given = &episode.Given{Masters: list(c.String("grid")), Disruptive: c.Bool("disruptive")}
+	b.Given = &episode.Given{Masters: words(c, "grid"), Disruptive: c.Bool("disruptive")}
 	if hook := c.String("hook"); hook != "" {
 		var err error
 		if b.Given.Hook, err = filepath.Abs(hook); err != nil {
 			return err
 		}
 	}
-	for _, name := range list(c.String("fault")) {
+	for _, name := range words(c, "fault") {
 		f, err := episode.ParseHook(name)
 		if err != nil {
 			return err

@@ -29,7 +29,7 @@ const (
 func rigFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "programs", Usage: "rig P: `DIR` with gridmaster, gridagent and gridnode (default: where gridfault is)"},
-		&cli.StringFlag{Name: "require", Usage: "rig P: fail unless the machine permits `netns,mount,nft,clock,cgroup`; without it, faults that need more than there is are left out, and that is said"},
+		&cli.StringSliceFlag{Name: "require", Usage: "rig P: fail unless the machine permits `netns,mount,nft,clock,cgroup`; without it, faults that need more than there is are left out, and that is said"},
 		&cli.StringFlag{Name: "out", Value: defaultOut, Usage: "`DIR` for the runs; what was valid is removed again"},
 		&cli.BoolFlag{Name: "keep", Usage: "keep valid runs too"},
 		&cli.IntFlag{Name: "parallel", Value: 2, Usage: "rig S: so many `N` at once"},
@@ -40,8 +40,8 @@ func runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "run workloads under faults", Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "rig", Value: episode.RigSim, Usage: "`s`: virtual time; p: real processes; g: a grid of yours (--grid)"},
-			&cli.StringFlag{Name: "workload", Aliases: []string{"w"}, Usage: "`W3,W4`: each run has one of these (default: any)"},
-			&cli.StringFlag{Name: "fault", Aliases: []string{"f"}, Usage: "kinds or families, `kill,partition.ring` (default: any)"},
+			&cli.StringSliceFlag{Name: "workload", Aliases: []string{"w"}, Usage: "`W3,W4`: each run has one of these (default: any)"},
+			&cli.StringSliceFlag{Name: "fault", Aliases: []string{"f"}, Usage: "kinds or families, `kill,partition.ring` (default: any)"},
 			&cli.Uint64Flag{Name: "seed", Usage: "the first seed (default: a random one, which is said)"},
 			&cli.IntFlag{Name: "seeds", Value: 1, Usage: "so many runs `N`, the seeds counting up"},
 			&cli.DurationFlag{Name: "for", Usage: "as many runs as fit into `TIME`, in place of --seeds"},
@@ -98,7 +98,7 @@ func runAction(c *cli.Context) error {
 // newSuite reads the flags that there are on c.
 func newSuite(c *cli.Context) (*suite, error) {
 	s := &suite{out: &shared{w: c.App.Writer}, errw: c.App.ErrWriter, dir: c.String("out"), keep: c.Bool("keep"), parallel: max(c.Int("parallel"), 1), programs: c.String("programs"), seed: c.Uint64("seed"), control: c.Bool("control")}
-	for _, name := range list(c.String("require")) {
+	for _, name := range words(c, "require") {
 		s.require = append(s.require, rig.Need(name))
 	}
 	if !c.IsSet("seed") {
@@ -124,7 +124,7 @@ func newSuite(c *cli.Context) (*suite, error) {
 
 // bound reads the flags that say what plans are drawn from.
 func (s *suite) bound(c *cli.Context) error {
-	s.bounds = episode.Bounds{Rig: cmp.Or(c.String("rig"), episode.RigSim), Workloads: list(c.String("workload")), Kinds: list(c.String("fault")),
+	s.bounds = episode.Bounds{Rig: cmp.Or(c.String("rig"), episode.RigSim), Workloads: words(c, "workload"), Kinds: words(c, "fault"),
 		Length: cmp.Or(c.Duration("length"), simLength), Masters: c.Int("masters"), Replicas: c.Int("replicas"),
 		Clients: c.Int("clients"), Rate: c.Float64("rate"), Hold: c.Duration("hold")}
 	if s.bounds.Clients < 0 || s.bounds.Rate < 0 || s.bounds.Hold < 0 {
@@ -152,6 +152,9 @@ func (s *suite) bound(c *cli.Context) error {
 	}
 	return nil
 }
+
+// words are all that a flag has, which may be given more than once.
+func words(c *cli.Context, flag string) []string { return list(strings.Join(c.StringSlice(flag), ",")) }
 
 // list splits a flag's words.
 func list(text string) []string {
