@@ -219,7 +219,7 @@ func asError(err error) *event.Error {
 		return &c
 	case errors.Is(err, context.DeadlineExceeded):
 		return &event.Error{Kind: event.KindDeadline, Message: err.Error()}
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled) || errors.Is(err, errServerClosed) || errors.Is(err, ErrPeerGone) || errors.Is(err, ErrStalled): // whatever ended the handler's ctx
 		return &event.Error{Kind: event.KindUnknownOutcome, Message: err.Error()}
 	}
 	return &event.Error{Kind: event.KindInternal, Message: err.Error()}

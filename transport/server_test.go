@@ -437,6 +437,31 @@ func TestStreams(t *testing.T) {
 	})
 }
 
+// TestCloseIsNoDefect: what a server cuts off when it closes may be asked for elsewhere, whichever way the handler says that its ctx has ended.
+func TestCloseIsNoDefect(t *testing.T) {
+	for _, why := range []func(context.Context) error{context.Cause, context.Context.Err} {
+		both(t, func(t *testing.T, n Network) {
+			in := make(chan struct{})
+			addr, s := serve(t, n, ServerConfig{Handler: func(ctx context.Context, _ *Session, _ any) (any, error) {
+				close(in)
+				<-ctx.Done()
+				return nil, why(ctx)
+			}})
+			c := dialConn(t, n, addr)
+			done := make(chan error, 1)
+			go func() { _, err := c.Call(context.Background(), &WatchEvents{}); done <- err }()
+			<-in
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			var e *event.Error
+			if err := <-done; !errors.As(err, &e) || e.Kind != event.KindUnknownOutcome || !masterVerdicts[e.Kind].again {
+				t.Errorf("cut off by its server: %v", err)
+			}
+		})
+	}
+}
+
 // TestCloseAnswersFirst: closing cancels handlers, writes what they say, and then ends.
 func TestCloseAnswersFirst(t *testing.T) {
 	both(t, func(t *testing.T, n Network) {
