@@ -32,6 +32,7 @@ type Config struct {
 
 	Dimension  uint32 // of vectors, 1 to transport.MaxDimension
 	CacheBytes int64  // the engines' block caches together
+	TableBytes int64  // of one of an engine's four memtables; 0: 32 MiB alone, else 8 MiB
 
 	// CatchUpBytesPerSecond is how fast the states that other nodes begin new replicas with leave this one, all together.
 	CatchUpBytesPerSecond int64
@@ -190,6 +191,16 @@ func (c *Config) nodeID() event.NodeID {
 	}
 	return aloneNode
 }
+
+// tableBytes: a node that is alone has one store, and is written to as event storage without a pause.
+func (c *Config) tableBytes() int64 {
+	if c.TableBytes == 0 && c.Grid == nil {
+		return maxTableBytes
+	}
+	return c.TableBytes
+}
+
+const maxTableBytes = 32 << 20
 
 // aloneShardID is the one shard of a node without a grid.
 func (c *Config) aloneShardID() event.ShardID {

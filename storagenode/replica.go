@@ -138,7 +138,7 @@ func (r *replica) open(n *Node, path string) error {
 	}
 	fatal := func(err error) { n.fail(fmt.Errorf("shard %s in %s: %w", r.shard, path, err)) }
 	r.engine, err = engine.Open(filepath.Join(path, engineDir), engine.Options{
-		ShardID: r.shard, Dimension: n.cfg.Dimension, CacheBytes: n.cacheShare(), Level: n.cfg.level(), Log: r.log, Fatal: fatal,
+		ShardID: r.shard, Dimension: n.cfg.Dimension, CacheBytes: n.cacheShare(), TableBytes: n.cfg.tableBytes(), Level: n.cfg.level(), Log: r.log, Fatal: fatal,
 		Flushed: func(f engine.Flush) { r.readings.flushed(r.shard, f) },
 	})
 	if err != nil {

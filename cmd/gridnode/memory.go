@@ -17,6 +17,7 @@ const leastMemory = 64 << 20
 // Go's own limit (GOMEMLIMIT) would know nothing of them.
 type memoryPlan struct {
 	cache int64 // the engines' block caches together
+	table int64 // one of the four memtables of a node that is alone; in a grid there are several stores, with small ones
 	heap  int64 // Go's limit: it is soft, and more is collected the nearer the heap comes to it
 }
 
@@ -27,7 +28,9 @@ func planMemory(limit, usualCache int64) memoryPlan {
 }
 
 // givenCache is the same with a cache that somebody has chosen.
-func givenCache(limit, cache int64) memoryPlan { return memoryPlan{cache, limit - cache - limit/8} }
+func givenCache(limit, cache int64) memoryPlan {
+	return memoryPlan{cache: cache, table: min(limit/32, 32<<20), heap: limit - cache - limit/8}
+}
 
 // keepMemory has the process keep to --memory-limit.
 func keepMemory(c *cli.Context, e env, cfg *storagenode.Config) error {
@@ -47,6 +50,9 @@ func keepMemory(c *cli.Context, e env, cfg *storagenode.Config) error {
 		return fmt.Errorf("--memory-limit %s leaves %d MiB of heap beside a cache of %d MiB: want a quarter of it at least", text, p.heap>>20, p.cache>>20)
 	}
 	cfg.CacheBytes = p.cache
+	if cfg.Grid == nil {
+		cfg.TableBytes = p.table
+	}
 	e.limitHeap(p.heap)
 	return nil
 }

@@ -23,7 +23,7 @@ func TestPlanMemory(t *testing.T) {
 	const usual = 256 << 20
 	for _, limit := range []int64{leastMemory, 100 << 20, 1 << 30, 64 << 30} {
 		p := planMemory(limit, usual)
-		if p.cache < 1<<20 || p.cache > usual || p.heap < limit/2 || p.cache+p.heap > limit {
+		if p.cache < 1<<20 || p.cache > usual || p.heap < limit/2 || p.table < 1<<20 || p.cache+4*p.table+p.heap > limit {
 			t.Errorf("%d: %+v", limit, p)
 		}
 	}

@@ -88,6 +88,8 @@ func (e *Engine) applyTo(db *pebble.DB, entries []raftgroup.Entry, answers [][]a
 type scratch struct {
 	rows    map[string][]byte   // by key: what the batch holds in the tables that Apply looks up; nil: deleted
 	learned map[string]struct{} // concepts that the command in hand creates
+	fresh   map[string]struct{} // concepts that were absent when the batch learned them
+	stored  map[string]struct{} // concepts that were looked for and found in the store, before this batch
 	key     []byte
 	value   []byte
 	read    []byte
@@ -105,6 +107,12 @@ func (s *scratch) reset() {
 	}
 	if s.learned == nil {
 		s.learned = make(map[string]struct{})
+	}
+	for _, m := range []*map[string]struct{}{&s.fresh, &s.stored} {
+		if *m == nil || len(*m) > maxKeptRows {
+			*m = make(map[string]struct{})
+		}
+		clear(*m)
 	}
 	clear(s.rows)
 	if cap(s.value)+cap(s.read) > maxKeptBytes {

@@ -35,6 +35,7 @@ type Options struct {
 	ShardID    event.ShardID
 	Dimension  uint32 // of vectors; Check refuses others
 	CacheBytes int64  // Pebble's block cache; 0: 32 MiB
+	TableBytes int64  // of a memtable, of which there are four at most; 0: 8 MiB
 	Level      uint32 // the highest level of entries that it understands; 0: Level. A lower one is an older version, for simulations
 	First      uint32 // the level of the log of a store that is made now; 0: what older versions understand, too
 	Log        *slog.Logger
@@ -136,6 +137,9 @@ func (o *Options) complete() error {
 	if o.Level == 0 {
 		o.Level = Level
 	}
+	if o.TableBytes == 0 {
+		o.TableBytes = 8 << 20
+	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 32 << 20
 	}
@@ -200,7 +204,7 @@ func (e *Engine) install(s *store, loaded *state) {
 }
 
 func (e *Engine) storeConfig() storeConfig {
-	return storeConfig{fs: e.o.fs, cacheBytes: e.o.CacheBytes, log: e.o.Log, fatal: e.fail, flushed: e.o.Flushed}
+	return storeConfig{fs: e.o.fs, cacheBytes: e.o.CacheBytes, tableBytes: e.o.TableBytes, log: e.o.Log, fatal: e.fail, flushed: e.o.Flushed}
 }
 
 // fail latches the first failure and tells the owner.

@@ -92,6 +92,7 @@ func (s *store) retire() {
 type storeConfig struct {
 	fs         vfs.FS
 	cacheBytes int64
+	tableBytes int64 // of a memtable; 0: Pebble's default, for a store that nothing is written to
 	log        *slog.Logger
 	fatal      func(error)
 	flushed    func(Flush) // nil: nobody asks
@@ -141,8 +142,8 @@ func (c storeConfig) open(dir string, o *pebble.Options) (*store, error) {
 	o.DisableWAL = true // the group's log is the log
 	// Pinned: a newer library must not write what an older one of ours cannot read.
 	o.FormatMajorVersion = pebble.FormatTableFormatV6
-	// Larger means fewer flushes, but a node has several stores, and all of it is written when a snapshot is.
-	o.MemTableSize = 8 << 20
+	// Larger means that compactions write less anew, but a node has several stores, and all of it is written when a snapshot is.
+	o.MemTableSize = uint64(c.tableBytes)
 	o.MemTableStopWritesThreshold = 4
 	o.L0CompactionThreshold = 2
 	o.LBaseMaxBytes = 64 << 20

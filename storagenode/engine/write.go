@@ -188,7 +188,15 @@ func (a *applier) conceptThere(id string) (bool, error) {
 		return true, nil
 	}
 	a.key = conceptKey(a.key[:0], id)
-	return a.has(a.key)
+	if _, ok := a.stored[id]; ok { // an entity, or a minute, of most events
+		value, changed := a.rows[string(a.key)]
+		return !changed || value != nil, nil
+	}
+	there, err := a.has(a.key)
+	if _, changed := a.rows[string(a.key)]; there && !changed {
+		a.stored[id] = struct{}{}
+	}
+	return there, err
 }
 
 // applyOps writes what checkOps found to be possible.
@@ -233,6 +241,7 @@ func (a *applier) learn(op *transport.Op) error {
 	}
 	var was *indexed
 	if before == nil {
+		a.fresh[op.ID] = struct{}{}
 		a.meta.Concepts++
 	} else {
 		record.Version, was = before.version+1, &before.indexed
@@ -296,7 +305,7 @@ func (a *applier) link(s side, op *transport.Op) error {
 		id, other = other, id
 	}
 	a.key = indexKey(a.key[:0], s, id, other, op.AssocType)
-	value, err := a.get(a.key)
+	value, err := a.linkThere(id, other)
 	if err != nil {
 		return err
 	}
@@ -321,6 +330,17 @@ func (a *applier) link(s side, op *transport.Op) error {
 	a.value = l.append(a.value[:0])
 	a.key = linkKey(a.key[:0], s, id, at)
 	return a.put(a.key, a.value)
+}
+
+// linkThere looks up the index row whose key is in hand. One of a concept that the batch made can be in the batch alone: with a concept all
+// its associations go.
+func (a *applier) linkThere(id, other string) ([]byte, error) {
+	_, one := a.fresh[id]
+	_, two := a.fresh[other]
+	if one || two {
+		return a.rows[string(a.key)], nil
+	}
+	return a.get(a.key)
 }
 
 // outcome looks up how a request ended.
