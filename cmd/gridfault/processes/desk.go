@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/sutra-grid/sutra-grid/agent"
@@ -105,6 +106,23 @@ func (d *desk) whole(s *transport.ClusterStatus) error {
 		}
 	}
 	return nil
+}
+
+// stir has the masters record something time and again until ctx ends. Whether they can is not asked: they may be without a majority.
+func (d *desk) stir(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for n := 0; ctx.Err() == nil; n++ {
+		body, err := event.AppendBody(nil, event.SettingChanged{Key: deskName, Value: strconv.Itoa(n)})
+		if err != nil {
+			panic(err) // it is always the same
+		}
+		_, _ = ask[transport.ProposeOk](ctx, d, &transport.Propose{Actor: deskName, Type: event.TypeSettingChanged, Body: body})
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // findLimit bounds the search for a leader, which may have to be elected first.

@@ -44,14 +44,20 @@ func (t *trial) failDisk(ctx context.Context, v victim) error {
 	return t.awaitExit(ctx, p)
 }
 
-// awaitExit counts the end of a process that has lost its disk. One that has nothing to write may not have noticed yet: then Heal looks
-// again, and without an end there is no proof.
+// awaitExit counts the end of a process that has lost its disk. One that has nothing to write does not notice: meanwhile the masters have
+// something to record, and event storage to take. Without an end there is no proof.
 func (t *trial) awaitExit(ctx context.Context, p *target) error {
 	limited, cancel := context.WithTimeout(ctx, noticeLimit)
 	defer cancel()
+	stirred := make(chan struct{})
+	go func() {
+		defer close(stirred)
+		t.g.desk.stir(limited)
+	}()
 	if p.exited(limited) == nil {
 		t.count.Add(1)
-		return nil
 	}
+	cancel()
+	<-stirred
 	return ctx.Err()
 }
