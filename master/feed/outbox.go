@@ -340,14 +340,13 @@ func (o *Outbox) trim(b bounds, through uint64) error {
 	if err != nil {
 		return err
 	}
-	oldest := newest.time - o.opts.KeepAge.Microseconds()
-	if first.time >= oldest-o.opts.KeepAge.Microseconds()/trimShare && int64(b.bytes) <= o.opts.KeepBytes+o.opts.KeepBytes/trimShare && !fault.Broken(fault.OutboxTrimmedBeforeAck) {
+	keeps, oldest := !fault.Broken(fault.OutboxTrimmedBeforeAck), newest.time-o.opts.KeepAge.Microseconds()
+	if keeps && first.time >= oldest-o.opts.KeepAge.Microseconds()/trimShare && int64(b.bytes) <= o.opts.KeepBytes+o.opts.KeepBytes/trimShare {
 		return nil
 	}
 	held, steps := b, 0
 	err = held.scan(o.db, held.first, through, func(e entry) bool {
-		keep := e.time >= oldest && int64(b.bytes) <= o.opts.KeepBytes && !fault.Broken(fault.OutboxTrimmedBeforeAck)
-		if steps == trimStep || keep {
+		if steps == trimStep || keeps && e.time >= oldest && int64(b.bytes) <= o.opts.KeepBytes {
 			return false
 		}
 		steps++
