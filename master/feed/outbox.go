@@ -2,7 +2,6 @@ package feed
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +12,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/sutra-grid/sutra-grid/fsm"
-	"github.com/sutra-grid/sutra-grid/fsm/event"
 	"github.com/sutra-grid/sutra-grid/internal/fault"
 	"github.com/sutra-grid/sutra-grid/internal/latchfs"
 )
@@ -34,7 +32,7 @@ var (
 // OutboxOptions tune an outbox. Start from DefaultOutboxOptions.
 type OutboxOptions struct {
 	// An event that all sinks hold is kept as long as it is among the newest KeepBytes and not older than KeepAge, measured
-	// in log time against the newest event: watchers and new sinks read from here. Not less than a day, because that is how
+	// in log time against the newest event, and up to a sixteenth longer (trimShare): watchers and new sinks read from here. Not less than a day, because that is how
 	// long a sink may be repaired without a copy from elsewhere; not more than 1 GiB, because every master pays for it.
 	KeepAge   time.Duration
 	KeepBytes int64
@@ -73,10 +71,11 @@ type Outbox struct {
 	unmarked int        // Apply's: about the bytes appended since the bounds were written
 	marking  sync.Mutex // held while the bounds are written: who writes older ones behind newer would bring back what was removed
 
-	mu      sync.Mutex
-	b       bounds        // guarded by mu; what the store holds
-	changed chan struct{} // guarded by mu; closed at the next change of b, nil while nobody waits
-	closed  bool          // guarded by mu
+	mu       sync.Mutex
+	b        bounds        // guarded by mu; what the store holds
+	removals uint64        // guarded by mu; how often something was removed since the outbox was opened
+	changed  chan struct{} // guarded by mu; closed at the next change of b, nil while nobody waits
+	closed   bool          // guarded by mu
 }
 
 // OpenOutbox opens the outbox in dir and creates it when there is none.
@@ -160,7 +159,7 @@ func (o *Outbox) extend(batch *pebble.Batch, b bounds) error {
 	if err := batch.Commit(pebble.NoSync); err != nil {
 		return err
 	}
-	o.publish(b)
+	o.publish(b, 0)
 	if o.unmarked < markBytes {
 		return nil
 	}
@@ -193,128 +192,6 @@ func (o *Outbox) verifyHeld(held bounds, r fsm.Record) error {
 		return fmt.Errorf("%w: another event is stored under this seq", ErrBroken)
 	}
 	return nil
-}
-
-// Range returns the events from seq on, in order: at most limit, and at most maxBytes of encoded events but always one if
-// there is one. Nothing there yet is an empty result; below First is ErrTrimmed.
-func (o *Outbox) Range(from uint64, limit, maxBytes int) ([]fsm.Record, error) {
-	b := o.bounds()
-	switch {
-	case from < b.first:
-		return nil, fmt.Errorf("read events from %d: %w: the oldest is %d", from, ErrTrimmed, b.first)
-	case from > b.last || limit <= 0:
-		return nil, nil
-	}
-	var out []fsm.Record
-	size := 0
-	err := b.scan(o.db, from, b.last, func(e entry) bool {
-		if len(out) > 0 && size+len(e.Bytes) > maxBytes {
-			return false
-		}
-		size += len(e.Bytes)
-		out = append(out, e.copied())
-		return len(out) < limit
-	})
-	if now := o.bounds(); errors.Is(err, errMissing) && (now.gen != b.gen || now.first > from) {
-		err = ErrTrimmed // meanwhile
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read events from %d: %w", from, err)
-	}
-	return out, nil
-}
-
-// Size is the encoded length of the events from one seq through another, in bytes; ErrTrimmed when the first is below First.
-func (o *Outbox) Size(from, through uint64) (size uint64, err error) {
-	b := o.bounds()
-	if from < b.first {
-		return 0, fmt.Errorf("measure events %d to %d: %w: the oldest is %d", from, through, ErrTrimmed, b.first)
-	}
-	err = b.scan(o.db, from, through, func(e entry) bool {
-		size += uint64(len(e.Bytes))
-		return true
-	})
-	if now := o.bounds(); errors.Is(err, errMissing) && (now.gen != b.gen || now.first > from) {
-		err = ErrTrimmed // meanwhile
-	}
-	if err != nil {
-		return 0, fmt.Errorf("measure events %d to %d: %w", from, through, err)
-	}
-	return size, nil
-}
-
-// Last is the seq of the newest event; First-1 when there is none.
-func (o *Outbox) Last() uint64 { return o.bounds().last }
-
-// First is the seq of the oldest event kept, or of the next one expected when there is none.
-func (o *Outbox) First() uint64 { return o.bounds().first }
-
-// Bytes is the size of the encoded events kept.
-func (o *Outbox) Bytes() int64 { return int64(o.bounds().bytes) }
-
-// Base is the chain value right before First; false only while the outbox is empty and its past unknown.
-func (o *Outbox) Base() (event.Chain, bool) {
-	b := o.bounds()
-	return b.base, b.baseKnown
-}
-
-// chainAt is the chain value behind an event, or right before the first; ErrTrimmed below, errMissing above the last.
-func (o *Outbox) chainAt(seq uint64) (event.Chain, error) {
-	b := o.bounds()
-	switch {
-	case seq == 0:
-		return event.Chain{}, nil
-	case seq+1 < b.first || seq+1 == b.first && !b.baseKnown:
-		return event.Chain{}, fmt.Errorf("read the chain at %d: %w: the oldest event is %d", seq, ErrTrimmed, b.first)
-	case seq > b.last:
-		return event.Chain{}, fmt.Errorf("read the chain at %d: %w: the newest event is %d", seq, errMissing, b.last)
-	}
-	chain, err := b.chainAt(o.db, seq)
-	if now := o.bounds(); err != nil && (now.gen != b.gen || now.first > seq) {
-		err = fmt.Errorf("read the chain at %d: %w: meanwhile", seq, ErrTrimmed)
-	}
-	return chain, err
-}
-
-// Time is when an event was recorded, unix µs; ErrTrimmed below First.
-func (o *Outbox) Time(seq uint64) (int64, error) {
-	b := o.bounds()
-	if seq < b.first {
-		return 0, fmt.Errorf("read event %d: %w: the oldest is %d", seq, ErrTrimmed, b.first)
-	}
-	e, err := b.load(o.db, seq)
-	if now := o.bounds(); err != nil && (now.gen != b.gen || now.first > seq) {
-		err = fmt.Errorf("read event %d: %w: meanwhile", seq, ErrTrimmed)
-	}
-	return e.time, err
-}
-
-// Applied is the raft index of the newest entry whose events are here.
-func (o *Outbox) Applied() uint64 { return o.bounds().applied }
-
-// Wait returns when Last is at least seq, with ctx's error when that ends first, and ErrClosed after Close.
-func (o *Outbox) Wait(ctx context.Context, seq uint64) error {
-	for {
-		o.mu.Lock()
-		if o.closed {
-			o.mu.Unlock()
-			return ErrClosed
-		}
-		if o.b.last >= seq {
-			o.mu.Unlock()
-			return nil
-		}
-		if o.changed == nil {
-			o.changed = make(chan struct{})
-		}
-		changed := o.changed
-		o.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 }
 
 // Trim removes events that every sink has acknowledged: those at or below through, except the newest that the options
@@ -466,7 +343,7 @@ func (o *Outbox) commit(batch *pebble.Batch, b bounds) error {
 	if err := o.writeAlone(batch, b); err != nil {
 		return err
 	}
-	o.publish(b)
+	o.publish(b, 1)
 	return nil
 }
 
@@ -490,17 +367,12 @@ func (o *Outbox) writeAlone(batch *pebble.Batch, b bounds) error {
 	return err
 }
 
-func (o *Outbox) publish(b bounds) {
+func (o *Outbox) publish(b bounds, removals uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.b = b
+	o.removals += removals
 	o.wakeLocked()
-}
-
-func (o *Outbox) bounds() bounds {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b
 }
 
 func (o *Outbox) wakeLocked() {

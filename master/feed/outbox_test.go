@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
 	"github.com/sutra-grid/sutra-grid/fsm"
@@ -285,6 +286,51 @@ func TestDropAboveRefusesAStateThatIsAhead(t *testing.T) {
 	mustAppend(t, o, 1, h.records...)
 	if err := o.DropAbove(4); !errors.Is(err, ErrGap) {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// TestReadsBesideRemovals: what was removed and came again, as when a master starts, and what is trimmed, is never a hole to those who read.
+func TestReadsBesideRemovals(t *testing.T) {
+	o := openMem(t, vfs.NewMem(), 0, 0)
+	h := settings(t, 300)
+	mustAppend(t, o, 1, h.records[:200]...)
+	done := make(chan struct{})
+	var reads errgroup.Group
+	for range 4 {
+		reads.Go(func() error {
+			for from := uint64(1); ; {
+				records, err := o.Range(from, 50, 1<<20)
+				if errors.Is(err, ErrTrimmed) {
+					from = o.First()
+				} else if err != nil {
+					return err
+				}
+				if d := differ(h.records[from-1:from-1+uint64(len(records))], records); d != "" && err == nil {
+					return errors.New(d)
+				}
+				select {
+				case <-done:
+					return nil
+				default:
+				}
+			}
+		})
+	}
+	for range 300 {
+		if err := o.DropAbove(0); err != nil {
+			t.Error(err)
+		}
+		mustAppend(t, o, 1, h.records[:200]...)
+	}
+	for i := range uint64(100) {
+		mustAppend(t, o, i+2, h.records[200+i])
+		if err := o.Trim(i + 1); err != nil {
+			t.Error(err)
+		}
+	}
+	close(done)
+	if err := errors.Join(reads.Wait(), o.Close()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -140,36 +140,24 @@ func readBounds(db pebble.Reader) (bounds, error) {
 	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
 		return bounds{}, err
 	}
-	return b, b.catchUp(db)
+	err = b.catchUp(db)
+	return b, err
 }
 
 // catchUp makes part of the run what was appended since the bounds were written: without a hole, because of what is written without a log
 // a crash leaves a prefix.
 func (b *bounds) catchUp(db pebble.Reader) error {
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: eventKey(b.gen, b.last+1), UpperBound: eventKey(b.gen+1, 0)})
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	for ok := it.First(); ok; ok = it.Next() {
-		v, err := it.ValueAndErr()
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(it.Key(), eventKey(b.gen, b.last+1)) {
-			return fmt.Errorf("%w: event %d is not stored", errMissing, b.last+1)
-		}
-		e, err := decodeEntry(b.last+1, v)
-		if err != nil {
-			return err
-		}
+	var broken error
+	_, err := b.each(db, b.last+1, eventKey(b.gen+1, 0), func(e entry) bool {
 		env, err := b.extend(e.Record)
 		if err != nil {
-			return fmt.Errorf("event %d: %w", e.Seq, err)
+			broken = fmt.Errorf("event %d: %w", e.Seq, err)
+			return false
 		}
 		b.applied = max(b.applied, env.RaftIndex)
-	}
-	return it.Error()
+		return true
+	})
+	return errors.Join(err, broken)
 }
 
 // extend checks that a record continues the run, and makes it part of it.
@@ -230,6 +218,9 @@ func (e entry) copied() fsm.Record {
 // load reads one event of the run; its Bytes are the caller's.
 func (b bounds) load(r pebble.Reader, seq uint64) (entry, error) {
 	v, closer, err := r.Get(eventKey(b.gen, seq))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return entry{}, fmt.Errorf("%w: event %d is not stored", errMissing, seq)
+	}
 	if err != nil {
 		return entry{}, fmt.Errorf("event %d: %w", seq, err)
 	}
@@ -255,33 +246,41 @@ func (b bounds) chainAt(r pebble.Reader, seq uint64) (event.Chain, error) {
 // scan calls fn for the events of the run between from and to, inclusive, in order, until fn returns false. A hole is an
 // error.
 func (b bounds) scan(r pebble.Reader, from, to uint64, fn func(entry) bool) error {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: eventKey(b.gen, from), UpperBound: eventKey(b.gen, to+1)})
+	stopped := false
+	next, err := b.each(r, from, eventKey(b.gen, to+1), func(e entry) bool {
+		stopped = !fn(e)
+		return !stopped
+	})
+	if err == nil && !stopped && next <= to {
+		err = fmt.Errorf("%w: event %d is not stored", errMissing, next)
+	}
+	return err
+}
+
+// each calls fn for the events that are stored from a seq on, below a key, until fn returns false, and returns the seq behind the last one.
+// A hole between them is an error.
+func (b bounds) each(r pebble.Reader, next uint64, below []byte, fn func(entry) bool) (uint64, error) {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: eventKey(b.gen, next), UpperBound: below})
 	if err != nil {
-		return err
+		return next, err
 	}
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
 		v, err := it.ValueAndErr()
 		if err != nil {
-			return err
+			return next, err
 		}
-		if !bytes.Equal(it.Key(), eventKey(b.gen, from)) {
-			return fmt.Errorf("%w: event %d is not stored", errMissing, from)
+		if !bytes.Equal(it.Key(), eventKey(b.gen, next)) {
+			return next, fmt.Errorf("%w: event %d is not stored", errMissing, next)
 		}
-		e, err := decodeEntry(from, v)
+		e, err := decodeEntry(next, v)
 		if err != nil {
-			return err
+			return next, err
 		}
+		next++
 		if !fn(e) {
-			return nil
+			return next, nil
 		}
-		from++
 	}
-	if err := it.Error(); err != nil {
-		return err
-	}
-	if from <= to {
-		return fmt.Errorf("%w: event %d is not stored", errMissing, from)
-	}
-	return nil
+	return next, it.Error()
 }
