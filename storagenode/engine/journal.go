@@ -71,6 +71,7 @@ func (a *applier) undo() error {
 			return fmt.Errorf("take back key %x: %w", key, err)
 		}
 	}
+	clear(a.fresh) // one may be as it was before, with its associations
 	a.meta, a.position, a.vectorChanged = a.journal.meta, a.journal.place, a.journal.vector
 	return nil
 }

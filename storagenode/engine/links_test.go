@@ -40,6 +40,21 @@ func TestLinks(t *testing.T) {
 	wantKind(t, err, event.KindInvalid)
 }
 
+// TestHalfBeforeItsConcept: half an association is there before the concept at its other end; what it says of it later takes its place.
+func TestHalfBeforeItsConcept(t *testing.T) {
+	e := newEngine(t)
+	write(t, e, concept("a"), concept("b"))
+	in, out := half(transport.OpLinkIn, "c", "a"), half(transport.OpLinkOut, "b", "d")
+	write(t, e, in, out)
+	write(t, e, concept("c"), concept("d"), in, out)
+	for id, want := range map[string]string{"a": "c", "b": "d"} {
+		ok, err := e.Neighbors(&transport.Neighbors{ConceptID: id, Direction: "both"})
+		if err != nil || len(ok.Items) != 1 || ok.Items[0].ID != want {
+			t.Errorf("neighbours of %s are %+v, %v; want %s once", id, ok, err, want)
+		}
+	}
+}
+
 // TestEach reads what is there, by its place.
 func TestEach(t *testing.T) {
 	e := newEngine(t)

@@ -202,7 +202,7 @@ func (m *model) write(index uint64, c Command) result {
 	got := result{seq: index}
 	if answering(ops) {
 		got.results = fmt.Sprintf("%+v", x.results)
-		m.results = append(m.results, modelResults{modelAttempt{c.RequestID, 0}, m.logTime, got.results})
+		m.keep(modelAttempt{c.RequestID, 0}, got.results)
 	}
 	return got
 }
@@ -585,6 +585,11 @@ func (m *model) evict() {
 	}
 }
 
+func (m *model) keep(of modelAttempt, text string) {
+	m.results = slices.DeleteFunc(m.results, func(r modelResults) bool { return r.of == of })
+	m.results = append(m.results, modelResults{of, m.logTime, text})
+}
+
 func (m *model) resultsOf(of modelAttempt) (text string, omitted bool) {
 	for _, r := range m.results {
 		if r.of == of {
@@ -728,7 +733,7 @@ func (m *model) finish(index uint64, f *transport.Finish) result {
 			}
 			x := m.execute(&m.graph, p.ops(), now, f.TxnID)
 			if answering(p.ops()) {
-				m.results = append(m.results, modelResults{key, m.logTime, fmt.Sprintf("%+v", x.results)})
+				m.keep(key, fmt.Sprintf("%+v", x.results))
 			}
 			m.requests[f.TxnID] = &modelRequest{issued: p.first.Issued, seq: index}
 		}

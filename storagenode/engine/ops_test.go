@@ -196,6 +196,31 @@ func TestKeptResults(t *testing.T) {
 	}
 }
 
+// TestResultsOfAnIDUsedAgain: of a request that was forgotten and an id that was then used again one row is kept, and counted once.
+func TestResultsOfAnIDUsedAgain(t *testing.T) {
+	fs := vfs.NewMem()
+	o := testOptions(t, fs)
+	e := mustOpen(t, o)
+	write(t, e, concept("a"))
+	e.o.bounds.requests = 1
+	for range 2 {
+		if a := do(t, e, writeOf(1, issuedBy(e)+1, adding("a", "n", 7), of(transport.OpRead, "a")))[0]; a.Err != nil || a.AlreadyDone {
+			t.Fatalf("%+v", a)
+		}
+		write(t, e, concept("b")) // another one: the first is forgotten
+		late := entryAt(t, e.Applied()+1)
+		late.Time = e.LogTime() + 1_000_000
+		e.Apply([]raftgroup.Entry{late})
+	}
+	n, size := e.state.kept.len(), e.state.kept.bytes
+	mustClose(t, e)
+	e = mustOpen(t, o)
+	defer func() { mustClose(t, e) }()
+	if n != 1 || n != e.state.kept.len() || size != e.state.kept.bytes {
+		t.Errorf("%d results of %d bytes are kept, %d of %d after a restart; want one", n, size, e.state.kept.len(), e.state.kept.bytes)
+	}
+}
+
 func TestSharedLocks(t *testing.T) {
 	e := newEngine(t)
 	write(t, e, concept("a"), concept("b"))

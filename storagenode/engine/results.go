@@ -16,7 +16,7 @@ const maxKeptResults = 64 << 10
 // there is room, oldest first out.
 type kept struct {
 	writes, attempts *btree.BTreeG[resultsRef]
-	of               map[resultsID]resultsRef // attempts
+	of               map[resultsID]resultsRef
 	bytes            int
 }
 
@@ -53,9 +53,7 @@ func (k *kept) tree(r resultsID) *btree.BTreeG[resultsRef] {
 func (k *kept) add(r resultsRef) {
 	k.tree(r.resultsID).Set(r)
 	k.bytes += r.bytes
-	if !r.write {
-		k.of[r.resultsID] = r
-	}
+	k.of[r.resultsID] = r
 }
 
 func (k *kept) drop(r resultsRef) {
@@ -76,11 +74,15 @@ func (k *kept) oldest() (resultsRef, bool) {
 	return w, isWrite
 }
 
-// keepResults keeps what a command answered, if it is not too large for that.
+// keepResults keeps what a command answered, if it is not too large for that. It takes the place of what the same id answered before, in a
+// request that was forgotten since: there is one row of both.
 func (a *applier) keepResults(r resultsID, results []transport.OpResult) error {
 	value, err := pack.AppendArray(nil, &resultsRecord{a.meta.LogTime, uint32(len(results)), formOfResults(results)})
 	if err != nil || len(value) > maxKeptResults {
 		return err
+	}
+	if before, ok := a.kept.of[r]; ok {
+		a.kept.drop(before)
 	}
 	a.kept.add(resultsRef{r, a.meta.LogTime, len(value)})
 	return a.putRow(r.key(nil), value)

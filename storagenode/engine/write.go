@@ -305,7 +305,7 @@ func (a *applier) link(s side, op *transport.Op) error {
 		id, other = other, id
 	}
 	a.key = indexKey(a.key[:0], s, id, other, op.AssocType)
-	value, err := a.linkThere(id, other)
+	value, err := a.linkThere(id)
 	if err != nil {
 		return err
 	}
@@ -333,11 +333,9 @@ func (a *applier) link(s side, op *transport.Op) error {
 }
 
 // linkThere looks up the index row whose key is in hand. One of a concept that the batch made can be in the batch alone: with a concept all
-// its associations go.
-func (a *applier) linkThere(id, other string) ([]byte, error) {
-	_, one := a.fresh[id]
-	_, two := a.fresh[other]
-	if one || two {
+// its own rows go. Those of others with it need not: half an association is there before the concept at its other end.
+func (a *applier) linkThere(id string) ([]byte, error) {
+	if _, fresh := a.fresh[id]; fresh {
 		return a.rows[string(a.key)], nil
 	}
 	return a.get(a.key)
