@@ -114,57 +114,76 @@ func writeItems(ctx context.Context, items []*item) {
 	}
 	var g errgroup.Group
 	for r, of := range byShard {
-		g.Go(func() error { writeShard(ctx, r, of, true); return nil })
+		g.Go(func() error { writeShard(ctx, r, of); return nil })
 	}
 	_ = g.Wait() // each item has its own error
 }
 
-// writeShard commits writes in their order; share tells whether those that may shall share commands.
-func writeShard(ctx context.Context, r *replica, items []*item, share bool) {
-	var writes []*writing
-	shares := make([]int, 0, len(items)) // how many items each write has
-	for rest := items; len(rest) > 0; {
-		n, w := nextWrite(rest, share)
-		writes, shares, rest = append(writes, w), append(shares, n), rest[n:]
-	}
-	r.writeAll(ctx, writes)
-	for i, w := range writes {
-		of := items[:shares[i]]
-		items = items[shares[i]:]
-		a, err := w.result()
-		if len(of) > 1 && w.err == nil && err != nil {
-			writeShard(ctx, r, of, false) // none of them took effect, and each shall have its own answer
+// writeShard commits writes in their order. Those that share a command are settled before what comes behind them is proposed: when they are
+// refused together, none took effect and each is tried for an answer of its own.
+func writeShard(ctx context.Context, r *replica, items []*item) {
+	for len(items) > 0 {
+		n := sharing(items)
+		if n > 1 && writeTogether(ctx, r, items[:n]) {
+			items = items[n:]
 			continue
 		}
-		for _, it := range of {
-			it.out, it.err = written(it.request, a), err
+		for n < len(items) && sharing(items[n:]) == 1 {
+			n++
 		}
+		writeEach(ctx, r, items[:n])
+		items = items[n:]
 	}
+}
+
+// writeEach commits writes in order, each with a command of its own.
+func writeEach(ctx context.Context, r *replica, items []*item) {
+	writes := make([]*writing, len(items))
+	for i, it := range items {
+		ops, _ := opsOf(it.request)
+		writes[i] = &writing{id: it.id, issued: it.issued, ops: ops}
+	}
+	r.writeAll(ctx, writes)
+	for i, it := range items {
+		a, err := writes[i].result()
+		it.out, it.err = written(it.request, a), err
+	}
+}
+
+// writeTogether commits items with one command; false: it was refused, and nothing took effect.
+func writeTogether(ctx context.Context, r *replica, items []*item) bool {
+	w := &writing{id: newRequestID(), issued: items[0].issued} // their own ids are for writeEach
+	for _, it := range items {
+		ops, _ := opsOf(it.request)
+		w.ops = append(w.ops, ops...)
+	}
+	a, err := r.write(ctx, w)
+	if err != nil && w.err == nil {
+		return false
+	}
+	for _, it := range items {
+		it.out, it.err = written(it.request, a), err
+	}
+	return true
 }
 
 // togetherBytes bounds the contents that share a command, so that one of many concepts does not hold up the log.
 const togetherBytes = 1 << 20
 
-// nextWrite makes a write of the first item, or of the first n: those that only learn and that nobody asks for again by an id of their own
-// share one, as many as the bounds allow. A command costs the log and the request table more than what most of them learn.
-func nextWrite(items []*item, share bool) (n int, w *writing) {
-	w = &writing{id: items[0].id, issued: items[0].issued}
-	share = share && items[0].mayShare()
-	size := 0
-	for _, it := range items {
-		ops, _ := opsOf(it.request)
-		for i := range ops {
-			size += len(ops[i].Content)
+// sharing is how many items, from the first on, share a command: those that only learn and that nobody asks for again by an id of their own, as
+// many as the bounds allow; at least 1. A command costs the log and the request table more than what most of them learn.
+func sharing(items []*item) int {
+	n, size := 0, 0
+	for n < len(items) && n < transport.MaxOps && items[n].mayShare() {
+		if c, ok := items[n].request.(*transport.LearnConcept); ok {
+			size += len(c.Content)
 		}
-		if n > 0 && (!share || !it.mayShare() || n == transport.MaxOps || size > togetherBytes) {
+		if size > togetherBytes {
 			break
 		}
-		n, w.ops = n+1, append(w.ops, ops...)
+		n++
 	}
-	if n > 1 {
-		w.id = newRequestID() // the first one's is for itself, should they be refused together
-	}
-	return n, w
+	return max(n, 1)
 }
 
 // mayShare: vectors stay alone, because those of one command must all be of one dimension.

@@ -3,6 +3,7 @@ package storagenode
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,16 +35,45 @@ func TestPlainBatchSharesCommands(t *testing.T) {
 		"as many as there may": {many, transport.MaxOps},
 		"as large as may be":   {[]*item{plain(half), plain(half), plain(half)}, 2},
 	} {
-		for _, share := range []bool{true, false} {
-			want := c.want
-			if !share {
-				want = 1
-			}
-			got, w := nextWrite(c.items, share)
-			if got != want || len(w.ops) != want || (got == 1) != (w.id == c.items[0].id) {
-				t.Errorf("%s, share %v: %d items, %d ops; want %d", name, share, got, len(w.ops), want)
+		if got := sharing(c.items); got != c.want {
+			t.Errorf("%s: %d share a command, want %d", name, got, c.want)
+		}
+	}
+}
+
+// TestPlainBatchKeepsItsOrder: what was refused together is done before what stands behind it.
+func TestPlainBatchKeepsItsOrder(t *testing.T) {
+	network := transport.NewMemory()
+	n := openAlone(t, network, t.TempDir())
+	pool := transport.NewPool(transport.PoolConfig{Network: network})
+	defer pool.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+	defer cancel()
+	reply, err := transport.Call[transport.BatchOk](ctx, pool, n.Addr(), &transport.Batch{Requests: []transport.Any{
+		{Value: concept("a")}, {Value: &transport.LearnAssociation{SourceID: "a", TargetID: "nowhere"}}, // refused together
+		{Value: &transport.DeleteConcept{ConceptID: "a"}},
+		{Value: concept("b")}, {Value: &transport.LearnAssociation{SourceID: "b", TargetID: "a"}}, // likewise: a is gone
+		{Value: concept("c")},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused []int
+	for i, r := range reply.Replies {
+		if e, is := r.Value.(*event.Error); is {
+			refused = append(refused, i)
+			if e.Kind != event.KindPrecondition {
+				t.Errorf("request %d: %v", i, e)
 			}
 		}
+	}
+	deleted, is := reply.Replies[2].Value.(*transport.DeleteConceptOk)
+	if !slices.Equal(refused, []int{1, 4}) || !is || !deleted.Deleted {
+		t.Errorf("refused %v, the delete was answered %+v", refused, reply.Replies[2].Value)
+	}
+	stats, err := transport.Call[transport.StatsOk](ctx, pool, n.Addr(), &transport.GetStats{})
+	if err != nil || stats.Concepts != 2 || stats.Edges != 0 {
+		t.Errorf("%+v, %v: want b and c", stats, err)
 	}
 }
 
