@@ -125,7 +125,7 @@ func (s *suite) soak(ctx context.Context, length time.Duration) (err error) {
 	if err != nil {
 		return err
 	}
-	dir, err := s.place(first)
+	dir, err := s.empty("soak") // its parts have places of their own
 	if err != nil {
 		return err
 	}

@@ -208,6 +208,11 @@ func (s *suite) place(p episode.Plan) (string, error) {
 	if broken := p.Mutation + string(p.Harness); broken != "" {
 		name += "-" + broken
 	}
+	return s.empty(name)
+}
+
+// empty makes an empty directory.
+func (s *suite) empty(name string) (string, error) {
 	dir, err := filepath.Abs(filepath.Join(s.dir, name))
 	if err != nil {
 		return "", err
