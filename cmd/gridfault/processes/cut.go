@@ -162,19 +162,24 @@ func cutMinority(ctx context.Context, t *trial) error {
 }
 
 // cutRing lets every master see just a majority, itself included, which are its neighbours in a ring. Three masters have no such ring:
-// there each would see both others; so one link is cut, and the two at its ends see different majorities.
-func cutRing(_ context.Context, t *trial) error {
+// there each would see both others; so a link of the leader's is cut, over which something goes, and the two at its ends see different
+// majorities.
+func cutRing(ctx context.Context, t *trial) error {
 	masters := t.g.of(roleMaster)
 	if len(masters) < 3 {
 		return errors.New("a ring takes three masters")
 	}
+	if len(masters) == 3 {
+		lead, rest, err := t.leaderAndRest(ctx)
+		if err != nil {
+			return err
+		}
+		other := pick(t, rest)
+		t.met = append(t.met, other.id)
+		return t.cut(between(addresses(lead), addresses(other)))
+	}
 	t.rng.Shuffle(len(masters), func(i, k int) { masters[i], masters[k] = masters[k], masters[i] })
 	var arrows []arrow
-	if len(masters) == 3 {
-		arrows = between(addresses(masters[0]), addresses(masters[1]))
-		t.met = append(t.met, masters[0].id, masters[1].id)
-		return t.cut(arrows)
-	}
 	for i, m := range masters {
 		for d := 2; d <= len(masters)-2; d++ { // the next and the last one are neighbours
 			arrows = append(arrows, arrow{m.address, masters[(i+d)%len(masters)].address})

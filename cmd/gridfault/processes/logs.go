@@ -25,6 +25,7 @@ type logFile struct {
 	path  string
 	m     *machine
 	marks []logMark // in order
+	told  int64     // up to where each has handed it out
 }
 
 // logMark says that from an offset on a kind of fault explains what is said; it does until the next one begins, as what it has broken
@@ -118,7 +119,7 @@ func (l *logs) keep() {
 	l.whole = whole
 }
 
-// each hands every line of every log to fn, with the kind of fault that was last made to happen when it was said.
+// each hands every line of every log to fn that it has not before, with the kind of fault that was last made to happen when it was said.
 func (l *logs) each(fn func(f *logFile, line string, k rig.Kind)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -130,15 +131,17 @@ func (l *logs) each(fn func(f *logFile, line string, k rig.Kind)) error {
 				return err
 			}
 		}
-		var at int64
 		next, kind := 0, rig.Kind("")
-		for line := range strings.Lines(text) {
-			for next < len(f.marks) && f.marks[next].from <= at {
+		for line := range strings.Lines(text[min(f.told, int64(len(text))):]) {
+			if !kept && !strings.HasSuffix(line, "\n") {
+				break // its end comes
+			}
+			for next < len(f.marks) && f.marks[next].from <= f.told {
 				kind = f.marks[next].kind
 				next++
 			}
 			fn(f, strings.TrimSuffix(line, "\n"), kind)
-			at += int64(len(line))
+			f.told += int64(len(line))
 		}
 	}
 	return nil

@@ -187,9 +187,12 @@ func replaceMaster(ctx context.Context, t *trial) error {
 	return p.exited(limited)
 }
 
-// join begins a master anew and has it admitted.
+// joinLimit bounds how long a master may take to vote that begins anew: it has to have kept up for five seconds (safety S14).
+const joinLimit = 30 * time.Second
+
+// join begins a master anew, has it admitted, and waits for it to vote: as long as it does not, the loss of one more leaves no majority.
 func (t *trial) join(ctx context.Context, m *machine) error {
-	ctx, cancel := context.WithTimeout(ctx, replaceLimit)
+	ctx, cancel := context.WithTimeout(ctx, joinLimit)
 	defer cancel()
 	if _, err := slay(ctx, unix.SIGKILL, victim{m: m}); err != nil {
 		return err
@@ -209,9 +212,13 @@ func (t *trial) join(ctx context.Context, m *machine) error {
 	if err := t.g.start(m); err != nil {
 		return err
 	}
-	return until(ctx, m.id+" is not admitted", func(ctx context.Context) error {
-		if _, err := ask[transport.AddMasterOk](ctx, t.g.desk, &transport.AddMaster{MasterID: m.masterID()}); err != nil {
+	return until(ctx, m.id+" does not vote", func(ctx context.Context) error {
+		ok, err := ask[transport.AddMasterOk](ctx, t.g.desk, &transport.AddMaster{MasterID: m.masterID()}) // again: what it is by now
+		if err != nil {
 			return err
+		}
+		if ok.Suffrage != "voter" {
+			return fmt.Errorf("it is a %s", ok.Suffrage)
 		}
 		t.count.Add(1)
 		return nil

@@ -33,6 +33,7 @@ var (
 	nodeEnds = regexp.MustCompile(`msg="(node crashed|node ended while the agent was away)"`)
 	tooOld   = regexp.MustCompile(`msg="raft: failed to get log" .*error="log not found"`)
 	damaged  = regexp.MustCompile(`(msg="raft: CRC checksum failed"|is damaged)`)
+	tooShort = regexp.MustCompile(`msg="raft: failed to restore snapshot" .*entries between are lost`)
 	closing  = regexp.MustCompile(`msg="the masters refuse to stream the shard map; .*the server is closing`)
 	stalled  = regexp.MustCompile(`msg="a follower answers heartbeats and gets no further`)
 	diskFail = regexp.MustCompile(`(input/output error|no space left on device|read-only file system|no answer within|armed at|not writable)`)
@@ -45,6 +46,7 @@ var excuses = []excuse{
 	{closing, []string{"raft"}, "a master that is removed ends its streams"},
 	{stalled, []string{"net", "squeeze"}, "a follower that has no time, or a line that loses, gets no further"},
 	{damaged, []string{"corrupt"}, "a file was damaged, and that was found"},
+	{tooShort, []string{"corrupt"}, "the newest snapshot was damaged, and the log does not go on behind the one before"},
 	{nodeEnds, ends, "an agent reports the end of a node, which the fault has ended or has made leave"},
 	{diskFail, disks, "a disk fails"},
 }
@@ -55,7 +57,8 @@ const maxTroubles = 100
 // Trouble implements rig.Grid.
 func (g *Grid) Trouble() []string {
 	g.mu.Lock()
-	list := slices.Clone(g.troubles)
+	list := g.troubles
+	g.troubles = nil
 	g.mu.Unlock()
 	err := g.logs.each(func(f *logFile, line string, k rig.Kind) {
 		if len(list) < maxTroubles && troubling(line, k) {

@@ -57,7 +57,8 @@ type Grid interface {
 	// error when the grid is not as it has to be.
 	Inject(ctx context.Context, f Fault) (Injected, error)
 
-	// Trouble is what the grid's processes said and no fault explains, one line each: panics, data races, states that differ.
+	// Trouble is what the grid's processes said since the last call and no fault explains, one line each: panics, data races, states that
+	// differ.
 	Trouble() []string
 
 	// Usage is what each process uses now.

@@ -90,7 +90,8 @@ func (t *tap) reportLocked(line string) {
 func (t *tap) troubles() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.Clone(t.trouble)
+	defer func() { t.trouble = nil }()
+	return t.trouble
 }
 
 // tail is the last lines of all logs.
