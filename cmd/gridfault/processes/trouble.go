@@ -25,6 +25,9 @@ var peerless = regexp.MustCompile(`msg="raft: (failed to (make requestVote RPC|m
 	`pipeline appendEntries|start pipeline replication to|decode incoming command|contact|get conn|flush response|make timeout now request|accept connection)|` +
 	`peer has newer term, stopping replication)`)
 
+// halfSent is a snapshot whose way to a peer was cut off; one that the peer refuses is trouble.
+var halfSent = regexp.MustCompile(`msg="raft: failed to (install snapshot|send snapshot to)" .*(closed network connection|connection reset|connection refused|broken pipe|EOF|timeout)`)
+
 // These are what programs say when they are ended, and when their disks fail: that is what they have to do.
 var (
 	ends  = []string{"kill", "power", "disk", "corrupt", "sink", "point", "raft", "squeeze"}
@@ -42,6 +45,7 @@ var (
 // excuses are looked through in order. Without families, or with a fault of none of them, a line is trouble.
 var excuses = []excuse{
 	{peerless, nil, "a peer that is silent, starts, or has a new leader"},
+	{halfSent, nil, "a peer that has gone while a snapshot was sent to it"},
 	{tooOld, nil, "a replica needs entries that are behind a snapshot, and gets that"},
 	{closing, []string{"raft"}, "a master that is removed ends its streams"},
 	{stalled, []string{"net", "squeeze"}, "a follower that has no time, or a line that loses, gets no further"},
