@@ -86,6 +86,8 @@ type Server struct {
 	limits    Limits
 	admission admission
 	replies   *semaphore.Weighted // Limits.ReplyBytes
+	crew      *crew               // handles requests
+	end       func()              // ends it, once
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelCauseFunc
@@ -103,7 +105,8 @@ var errServerClosed = errors.New("the server is closing")
 func NewServer(cfg ServerConfig) *Server {
 	l := cfg.Limits.withDefaults()
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &Server{cfg: cfg, limits: l, replies: semaphore.NewWeighted(l.ReplyBytes),
+	crew := newCrew()
+	return &Server{cfg: cfg, limits: l, replies: semaphore.NewWeighted(l.ReplyBytes), crew: crew, end: sync.OnceFunc(crew.end),
 		admission: admission{limit: int64(l.Requests), bytes: semaphore.NewWeighted(l.RequestBytes), urgent: semaphore.NewWeighted(reservedBytes),
 			slow: slowLog{log: cfg.Log, name: cfg.Name, after: cfg.Slow}},
 		ctx: ctx, cancel: cancel, listeners: map[net.Listener]struct{}{}, perPeer: map[string]int{}}
@@ -197,6 +200,7 @@ func (s *Server) Close() error {
 	s.listeners = map[net.Listener]struct{}{}
 	s.mu.Unlock()
 	s.wg.Wait()
+	s.end()
 	for i, err := range errs {
 		if errors.Is(err, net.ErrClosed) { // Serve's context was first
 			errs[i] = nil

@@ -135,14 +135,14 @@ func (c *serverConn) start(s *slot, req any, err error) {
 	}
 	session := &Session{conn: c, slot: s, extended: c.extended}
 	c.lane.handlers.Add(1)
-	go func() {
+	c.server.crew.do(func() {
 		defer c.lane.handlers.Done()
 		begun := time.Now()
 		reply, err := c.handle(session, req)
 		leave()
 		c.server.admission.slow.done(c.conn.RemoteAddr(), req, time.Since(begun), err)
 		s.finish(reply, err)
-	}()
+	})
 }
 
 // handle calls the handler. A panic in it is a defect: it is logged with its stack and costs this request, not the
