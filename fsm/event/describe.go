@@ -20,7 +20,7 @@ func describeAgentDegraded(e AgentDegraded) string {
 }
 
 func describeAgentOffline(e AgentOffline) string {
-	return fmt.Sprintf("%s is offline: its last heartbeat was at %s", e.AgentID, formatTime(e.LastSeen))
+	return fmt.Sprintf("%s is offline: its last heartbeat was at %s", e.AgentID, FormatTime(e.LastSeen))
 }
 
 func describeAgentRecovered(e AgentRecovered) string {
@@ -151,7 +151,7 @@ func describeLeaderElected(e LeaderElected) string {
 }
 
 func describeMasterUnreachable(e MasterUnreachable) string {
-	return fmt.Sprintf("%s is unreachable since %s", e.MasterID, formatTime(e.LastContact))
+	return fmt.Sprintf("%s is unreachable since %s", e.MasterID, FormatTime(e.LastContact))
 }
 
 func describeMasterRecovered(e MasterRecovered) string {

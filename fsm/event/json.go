@@ -1,11 +1,13 @@
 package event
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"reflect"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -33,11 +35,27 @@ const maxJSON = 8*MaxBody + 8<<10
 // back, to the byte. Text that is not UTF-8 and numbers that JSON does not have are errors; the state machine accepts
 // neither.
 func JSON(e *Envelope) ([]byte, error) {
+	f, err := Flatten(e)
+	if err != nil {
+		return nil, err
+	}
+	return f.JSON, nil
+}
+
+// Flat is an event's flat form, and those of its fields that event storage finds events by besides the envelope's; empty: it has none.
+type Flat struct {
+	JSON                            []byte
+	AgentID, NodeID, ShardID, TxnID string
+}
+
+// Flatten makes the flat form.
+func Flatten(e *Envelope) (*Flat, error) {
 	if e.Body == nil || e.Body.Type() != e.Type {
 		return nil, fmt.Errorf("event %d as JSON: the body is not a %s", e.Seq, e.Type)
 	}
 	info := Info(e.Type)
-	w := jsonWriter{b: make([]byte, 0, 512)}
+	flat := &Flat{}
+	w := jsonWriter{b: make([]byte, 0, 768), flat: flat}
 	w.b = append(w.b, '{')
 	w.key(keySeq)
 	w.uint(e.Seq)
@@ -62,7 +80,8 @@ func JSON(e *Envelope) ([]byte, error) {
 	if w.err != nil {
 		return nil, fmt.Errorf("event %d (%s) as JSON: %w", e.Seq, e.Type, w.err)
 	}
-	return w.b, nil
+	flat.JSON = w.b
+	return flat, nil
 }
 
 // FromJSON reads the flat form. A field that is missing is zero, one that is unknown is passed over: histories written by
@@ -118,7 +137,8 @@ func (e *Envelope) fromFields(raw map[string]json.RawMessage) error {
 	return nil
 }
 
-func formatTime(micros int64) string {
+// FormatTime is a time as the flat form has it; micros is unix µs.
+func FormatTime(micros int64) string {
 	return time.UnixMicro(micros).UTC().Format(timeLayout)
 }
 
@@ -130,16 +150,27 @@ func parseTime(s string) (int64, error) {
 	return t.UnixMicro(), nil
 }
 
-// jsonKey is a struct field's name in the flat form; empty: the field is not written.
-func jsonKey(f reflect.StructField) string {
-	if key := f.Tag.Get("json"); key != "" {
-		return key
-	}
-	return f.Tag.Get("wire")
+// jsonField is what the flat form knows of a struct's field.
+type jsonField struct {
+	key      string
+	id, time bool // a number that is written as a string; unix µs that are written as a time
 }
 
-func isID(f reflect.StructField) bool   { return f.Tag.Get("form") == "id" }
-func isTime(f reflect.StructField) bool { return f.Tag.Get("form") == "time" }
+var jsonFields sync.Map // by reflect.Type: []jsonField, in the struct's order
+
+// fieldsOf reads the tags of a struct, once.
+func fieldsOf(t reflect.Type) []jsonField {
+	if known, ok := jsonFields.Load(t); ok {
+		return known.([]jsonField)
+	}
+	fields := make([]jsonField, t.NumField())
+	for i := range fields {
+		tag := t.Field(i).Tag
+		fields[i] = jsonField{key: cmp.Or(tag.Get("json"), tag.Get("wire")), id: tag.Get("form") == "id", time: tag.Get("form") == "time"}
+	}
+	jsonFields.Store(t, fields)
+	return fields
+}
 
 // number is the text of a JSON number, or of a string that holds one.
 func number(raw json.RawMessage) string {

@@ -10,21 +10,19 @@ import (
 
 // readFields sets the fields of struct v from an object; what is missing or null stays zero.
 func readFields(raw map[string]json.RawMessage, v reflect.Value) error {
-	t := v.Type()
-	for i := range t.NumField() {
-		f := t.Field(i)
-		text, ok := raw[jsonKey(f)]
+	for i, f := range fieldsOf(v.Type()) {
+		text, ok := raw[f.key]
 		if !ok || string(text) == "null" {
 			continue
 		}
 		var err error
-		if isTime(f) {
+		if f.time {
 			err = readTime(text, v.Field(i))
 		} else {
 			err = readValue(text, v.Field(i))
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", jsonKey(f), err)
+			return fmt.Errorf("%s: %w", f.key, err)
 		}
 	}
 	return nil

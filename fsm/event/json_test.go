@@ -141,14 +141,35 @@ func TestJSONNames(t *testing.T) {
 			names[k] = true
 		}
 		v := reflect.TypeOf(b)
-		for i := range v.NumField() {
-			k := jsonKey(v.Field(i))
-			if k == "" || names[k] {
-				t.Errorf("%s.%s: the name %q is empty or taken", v.Name(), v.Field(i).Name, k)
+		for i, f := range fieldsOf(v) {
+			if f.key == "" || names[f.key] {
+				t.Errorf("%s.%s: the name %q is empty or taken", v.Name(), v.Field(i).Name, f.key)
 			}
-			names[k] = true
+			names[f.key] = true
 		}
 	}
+}
+
+// TestFlatFields: what event storage finds an event by is what stands in its JSON.
+func TestFlatFields(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f, err := Flatten(anyEnvelope(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want struct {
+			AgentID string `json:"agent_id"`
+			NodeID  string `json:"node_id"`
+			ShardID string `json:"shard_id"`
+			TxnID   string `json:"txn_id"`
+		}
+		if err := json.Unmarshal(f.JSON, &want); err != nil {
+			t.Fatal(err)
+		}
+		if f.AgentID != want.AgentID || f.NodeID != want.NodeID || f.ShardID != want.ShardID || f.TxnID != want.TxnID {
+			t.Fatalf("%+v of %s", want, f.JSON)
+		}
+	})
 }
 
 func TestClean(t *testing.T) {

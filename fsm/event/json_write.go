@@ -13,8 +13,9 @@ import (
 
 // jsonWriter appends JSON and keeps the first error.
 type jsonWriter struct {
-	b   []byte
-	err error
+	b    []byte
+	err  error
+	flat *Flat // of the struct in hand; nil: it is not the body itself
 }
 
 func (w *jsonWriter) fail(format string, args ...any) {
@@ -81,18 +82,35 @@ const hexDigits = "0123456789abcdef"
 
 // fields writes a struct's fields into the object that is open.
 func (w *jsonWriter) fields(v reflect.Value) {
-	t := v.Type()
-	for i := range t.NumField() {
-		f := t.Field(i)
-		w.key(jsonKey(f))
+	flat := w.flat
+	w.flat = nil
+	for i, f := range fieldsOf(v.Type()) {
+		w.key(f.key)
 		switch {
-		case isTime(f):
+		case f.time:
 			w.time(v.Field(i).Int())
-		case isID(f):
+		case f.id:
 			w.string(strconv.FormatUint(v.Field(i).Uint(), 10))
 		default:
 			w.value(v.Field(i))
 		}
+		if flat != nil {
+			flat.note(f.key, v.Field(i))
+		}
+	}
+}
+
+// note keeps a field that event storage finds events by.
+func (f *Flat) note(key string, v reflect.Value) {
+	switch key {
+	case "agent_id":
+		f.AgentID = v.String()
+	case "node_id":
+		f.NodeID = v.String()
+	case "shard_id":
+		f.ShardID = v.String()
+	case "txn_id":
+		f.TxnID = v.Interface().(TxnID).String()
 	}
 }
 

@@ -59,15 +59,13 @@ func validateMap(v reflect.Value) error {
 }
 
 func validateStruct(v reflect.Value) error {
-	t := v.Type()
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for i, f := range fieldsOf(v.Type()) {
 		err := validate(v.Field(i))
-		if isTime(f) {
+		if f.time {
 			err = validateTime(v.Field(i).Int())
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", jsonKey(f), err)
+			return fmt.Errorf("%s: %w", f.key, err)
 		}
 	}
 	return nil

@@ -1,7 +1,7 @@
 package feed
 
 import (
-	"encoding/json"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"time"
@@ -38,20 +38,17 @@ func (w *writer) add(r fsm.Record) (*event.Envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	content, err := event.JSON(e)
+	flat, err := event.Flatten(e)
 	if err != nil {
 		return nil, fmt.Errorf("event %d: %w", e.Seq, err)
 	}
-	entities := event.Info(e.Type).Entity(e.Body)
-	attributes, err := attributesOf(content, entities)
-	if err != nil {
-		return nil, fmt.Errorf("event %d: %w", e.Seq, err)
-	}
+	info := event.Info(e.Type)
+	entities := info.Entity(e.Body)
 	id := event.ConceptID(e.Seq)
 	if fault.Broken(fault.ReshipWithoutIdempotency) && e.Seq <= w.sent {
 		id += "-again"
 	}
-	w.concept(id, string(content), attributes)
+	w.concept(id, string(flat.JSON), attributesOf(e, info, flat, entities))
 	for _, entity := range entities {
 		w.once(entity, "entity")
 	}
@@ -95,32 +92,18 @@ func (w *writer) take() []any {
 	return out
 }
 
-// indexed are the fields of an event's JSON form that event storage finds events by.
-type indexed struct {
-	EventType string `json:"event_type"`
-	AgentID   string `json:"agent_id"`
-	NodeID    string `json:"node_id"`
-	ShardID   string `json:"shard_id"`
-	TxnID     string `json:"txn_id"`
-	Class     string `json:"class"`
-	Chain     string `json:"chain"`
-	Timestamp string `json:"timestamp"`
-}
-
-// attributesOf takes the attributes from the JSON form, so that the two never differ.
-func attributesOf(content []byte, entities []string) (map[string]string, error) {
-	var f indexed
-	if err := json.Unmarshal(content, &f); err != nil {
-		return nil, fmt.Errorf("read its JSON form: %w", err)
-	}
-	attributes := map[string]string{"event_type": f.EventType, "class": f.Class, "chain": f.Chain, "timestamp": f.Timestamp}
-	for name, value := range map[string]string{"agent_id": f.AgentID, "node_id": f.NodeID, "shard_id": f.ShardID, "txn_id": f.TxnID} {
-		if value != "" {
-			attributes[name] = value
+// attributesOf is what event storage finds an event by: texts as they stand in its JSON form.
+func attributesOf(e *event.Envelope, info event.TypeInfo, flat *event.Flat, entities []string) map[string]string {
+	attributes := map[string]string{"event_type": info.Name, "class": info.Class.String(), "chain": hex.EncodeToString(e.Chain[:]), "timestamp": event.FormatTime(e.Time)}
+	for _, id := range [...]struct{ name, value string }{
+		{"agent_id", flat.AgentID}, {"node_id", flat.NodeID}, {"shard_id", flat.ShardID}, {"txn_id", flat.TxnID},
+	} {
+		if id.value != "" {
+			attributes[id.name] = id.value
 		}
 	}
 	if len(entities) > 0 {
 		attributes["entity"] = entities[0]
 	}
-	return attributes, nil
+	return attributes
 }

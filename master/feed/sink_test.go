@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -377,4 +378,34 @@ func (l *cutListener) Accept() (net.Conn, error) {
 		l.c.conns[conn.RemoteAddr().String()] = conn
 	}
 	return conn, err
+}
+
+// TestAttributesStandInTheContent: an event is found by what its JSON form says.
+func TestAttributesStandInTheContent(t *testing.T) {
+	h := &history{time: 1_700_000_000_000_000}
+	for _, body := range []event.Body{
+		event.SettingChanged{Key: "k", Value: "v"}, event.NodeCrashed{NodeID: "node-1", AgentID: "agent-\"1"}, event.AgentOffline{AgentID: "agent-1"},
+		event.ShardLeaderChanged{ShardID: "shard-0", NodeID: "node-2", Term: 3}, event.TxnCommitted{TxnID: event.TxnID{7}},
+	} {
+		w := newWriter(0)
+		if _, err := w.add(h.add(t, time.Millisecond, body)); err != nil {
+			t.Fatal(err)
+		}
+		learned := w.take()[0].(*transport.LearnConcept)
+		var content map[string]any
+		if err := json.Unmarshal([]byte(learned.Content), &content); err != nil {
+			t.Fatal(err)
+		}
+		delete(learned.Metadata.Attributes, "entity")
+		for _, name := range []string{"event_type", "class", "chain", "timestamp", "agent_id", "node_id", "shard_id", "txn_id"} {
+			value, _ := content[name].(string)
+			if got := learned.Metadata.Attributes[name]; got != value {
+				t.Errorf("%s: the attribute %s is %q, the content says %q", body.Type(), name, got, value)
+			}
+			delete(learned.Metadata.Attributes, name)
+		}
+		if len(learned.Metadata.Attributes) > 0 {
+			t.Errorf("%s: more attributes: %v", body.Type(), learned.Metadata.Attributes)
+		}
+	}
 }
