@@ -53,6 +53,10 @@ func TestGolden(t *testing.T) {
 			if fmt.Sprintf("%+v", flat(back)) != fmt.Sprintf("%+v", flat(e)) {
 				t.Errorf("decoded\n%+v\nwant\n%+v", back, e)
 			}
+			head, err := DecodeHead(bin)
+			if back.Body = nil; err != nil || *head != *back {
+				t.Errorf("the head is\n%+v, %v\nwant\n%+v", head, err, back)
+			}
 		})
 	}
 }

@@ -90,10 +90,15 @@ func Seal(b []byte, prev Chain, e *Envelope) ([]byte, error) {
 }
 
 // DecodeEnvelope reads what AppendEnvelope wrote. It does not verify the chain; Verify does.
-func DecodeEnvelope(b []byte) (*Envelope, error) {
+func DecodeEnvelope(b []byte) (*Envelope, error) { return decodeEnvelope(b, true) }
+
+// DecodeHead is DecodeEnvelope without the body, which may be one that only a newer version can read.
+func DecodeHead(b []byte) (*Envelope, error) { return decodeEnvelope(b, false) }
+
+func decodeEnvelope(b []byte, body bool) (*Envelope, error) {
 	r := pack.NewReader(b)
 	e := &Envelope{}
-	if err := e.read(r); err != nil {
+	if err := e.read(r, body); err != nil {
 		return nil, fmt.Errorf("decode event: %w", err)
 	}
 	if r.Len() > 0 {
@@ -102,7 +107,7 @@ func DecodeEnvelope(b []byte) (*Envelope, error) {
 	return e, nil
 }
 
-func (e *Envelope) read(r *pack.Reader) error {
+func (e *Envelope) read(r *pack.Reader, body bool) error {
 	n, err := r.ArrayLen()
 	if err != nil {
 		return err
@@ -113,7 +118,11 @@ func (e *Envelope) read(r *pack.Reader) error {
 	h := header{r: r}
 	e.Seq, e.RaftIndex, e.Type, e.Time = h.uint("seq"), h.uint("raft index"), h.eventType(), h.int("time")
 	e.Cause, e.Actor, e.RequestID = h.uint("cause"), h.string("actor", maxActor), h.requestID()
-	e.Body = h.body(e.Type)
+	if body {
+		e.Body = h.body(e.Type)
+	} else {
+		h.skip("body")
+	}
 	chain := h.bytes("chain")
 	if h.err != nil {
 		return h.err

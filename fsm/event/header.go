@@ -75,6 +75,12 @@ func (h *header) requestID() (id RequestID) {
 	return id
 }
 
+func (h *header) skip(what string) {
+	if h.err == nil {
+		h.fail(what, h.r.Skip())
+	}
+}
+
 func (h *header) body(t Type) Body {
 	if h.err != nil {
 		return nil

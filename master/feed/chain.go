@@ -7,7 +7,7 @@ import (
 	"github.com/sutra-grid/sutra-grid/fsm/event"
 )
 
-// checkLink checks that a record continues a history whose chain value is prev (safety S27). e is the record decoded.
+// checkLink checks that a record continues a history whose chain value is prev (safety S27). e is the record's head.
 func checkLink(prev event.Chain, record []byte, e *event.Envelope) error {
 	h, err := event.HashRecord(record)
 	if err != nil {
@@ -21,7 +21,7 @@ func checkLink(prev event.Chain, record []byte, e *event.Envelope) error {
 
 // chainOf is the chain value an encoded envelope ends with.
 func chainOf(encoded []byte) (event.Chain, error) {
-	e, err := event.DecodeEnvelope(encoded)
+	e, err := event.DecodeHead(encoded)
 	if err != nil {
 		return event.Chain{}, err
 	}

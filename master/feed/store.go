@@ -165,7 +165,7 @@ func (b *bounds) extend(r fsm.Record) (*event.Envelope, error) {
 	if r.Seq != b.last+1 {
 		return nil, fmt.Errorf("%w: it ends at %d", ErrGap, b.last)
 	}
-	env, err := event.DecodeEnvelope(r.Bytes)
+	env, err := event.DecodeHead(r.Bytes)
 	if err != nil {
 		return nil, err
 	}
