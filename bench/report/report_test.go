@@ -59,7 +59,7 @@ func TestFiguresHaveFourDigits(t *testing.T) {
 		t.Error("what is no number is a figure")
 	}
 	for v, want := range map[float64]string{1234567: "1,234,567", 999: "999", 1000: "1,000", -4321: "-4,321", 0.5: "0.5", 12.345: "12.35"} {
-		if got := number(v); got != want {
+		if got := Number(v); got != want {
 			t.Errorf("%v is written %q, want %q", v, got, want)
 		}
 	}

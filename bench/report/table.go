@@ -23,12 +23,12 @@ func Table(subjects []Subject, rows []Row, about []string) string {
 		case r.Met:
 			met = "yes"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", r.ID, cell(subjects[i].Measure), value(r.Value, r.Unit), value(r.Peer, r.Unit), value(r.Ratio, ""),
-			spread(r.Spread), cell(r.Target), met)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", r.ID, Cell(subjects[i].Measure), value(r.Value, r.Unit), value(r.Peer, r.Unit), value(r.Ratio, ""),
+			spread(r.Spread), Cell(r.Target), met)
 	}
 	b.WriteString("\n## Notes\n\n")
 	for _, r := range rows {
-		fmt.Fprintf(&b, "- **%s** %s", r.ID, cell(r.Note))
+		fmt.Fprintf(&b, "- **%s** %s", r.ID, Cell(r.Note))
 		if r.Date != "" {
 			fmt.Fprintf(&b, " (%s, %s, %d rounds, %s)", r.Version, r.Date, r.Rounds, r.Machine)
 		}
@@ -37,8 +37,8 @@ func Table(subjects []Subject, rows []Row, about []string) string {
 	return b.String()
 }
 
-// cell keeps a text on its line and in its column.
-func cell(s string) string {
+// Cell keeps a text on its line and in its column.
+func Cell(s string) string {
 	return strings.ReplaceAll(strings.Join(strings.Fields(s), " "), "|", "\\|")
 }
 
@@ -46,18 +46,18 @@ func value(v *float64, unit string) string {
 	if v == nil {
 		return "-"
 	}
-	return strings.TrimSpace(number(*v) + " " + unit)
+	return strings.TrimSpace(Number(*v) + " " + unit)
 }
 
 func spread(s *[2]float64) string {
 	if s == nil {
 		return "-"
 	}
-	return number(s[0]) + " to " + number(s[1])
+	return Number(s[0]) + " to " + Number(s[1])
 }
 
-// number writes thousands with commas and what is small with its digits.
-func number(v float64) string {
+// Number writes thousands with commas and what is small with its digits.
+func Number(v float64) string {
 	if math.Abs(v) < 1000 {
 		return strconv.FormatFloat(v, 'g', 4, 64)
 	}
