@@ -35,6 +35,9 @@ type Dev struct {
 		HTTP string         `json:"http"`
 		Grid string         `json:"grid"`
 	} `json:"masters"`
+	Agents []struct {
+		PID int `json:"pid"`
+	} `json:"agents"`
 	Nodes []struct {
 		PID int `json:"pid"`
 	} `json:"nodes"`
