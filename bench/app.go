@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 				cancel()
 			}()
 			return servers.ServeEtcd(ctx, c.Args().Slice())
-		}}},
+		}}, growthCommand(stderr)},
 		ExitErrHandler: func(*cli.Context, error) {},
 		Action: func(c *cli.Context) error {
 			o, err := optionsOf(c)
@@ -89,19 +89,25 @@ func optionsOf(c *cli.Context) (options, error) {
 			return o, fmt.Errorf("--only %s: the rows are P1 to P15", id)
 		}
 	}
-	for _, dir := range []*string{&o.bin, &o.out, &o.temp, &o.data} { // servers have other working directories
+	err := o.places()
+	return o, err
+}
+
+// places makes paths absolute, as servers have other working directories, and looks for the programs.
+func (o *options) places() error {
+	for _, dir := range []*string{&o.bin, &o.out, &o.temp, &o.data} {
 		abs, err := filepath.Abs(*dir)
 		if err != nil {
-			return o, err
+			return err
 		}
 		*dir = abs
 	}
 	for _, name := range []string{"gridctl", "gridmaster", "gridagent", "gridnode"} {
 		if _, err := os.Stat(filepath.Join(o.bin, name)); err != nil {
-			return o, fmt.Errorf("%w: build the programs (make build), or say where they are with --bin", err)
+			return fmt.Errorf("%w: build the programs (make build), or say where they are with --bin", err)
 		}
 	}
-	return o, nil
+	return nil
 }
 
 func onlyOf(flags []string) (ids []string) {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -90,16 +92,20 @@ const (
 
 // room refuses a disk that would fill up in the middle.
 func room(o options) error {
-	need := uint64(fullRoom)
 	if o.quick || len(o.only) > 0 {
-		need = quickRoom
+		return roomFor(o.temp, quickRoom)
 	}
+	return roomFor(o.temp, fullRoom)
+}
+
+// roomFor refuses a place with fewer bytes free.
+func roomFor(dir string, need uint64) error {
 	var disk unix.Statfs_t
-	if err := unix.Statfs(o.temp, &disk); err != nil {
-		return fmt.Errorf("look for room in %s: %w", o.temp, err)
+	if err := unix.Statfs(dir, &disk); err != nil {
+		return fmt.Errorf("look for room in %s: %w", dir, err)
 	}
 	if free := disk.Bavail * uint64(disk.Bsize); free < need {
-		return fmt.Errorf("%s has %d MiB free, want %d: say where there is more with --temp", o.temp, free>>20, need>>20)
+		return fmt.Errorf("%s has %d MiB free, want %d: say where there is more with --temp", dir, free>>20, need>>20)
 	}
 	return nil
 }
@@ -262,6 +268,20 @@ func (b *bench) throughput(op load.Op, requests int, duration time.Duration) sid
 	}
 }
 
+// latencies repeats one client's requests and gives the medians of p50 and p99, in milliseconds.
+func (b *bench) latencies(ctx context.Context, what string, op load.Op, duration time.Duration) (p50, p99 float64, err error) {
+	var worst []float64
+	usual, err := b.repeat(ctx, what, func(ctx context.Context) (float64, error) {
+		r, err := drive(ctx, b.plan(1, duration), op)
+		if err != nil {
+			return 0, err
+		}
+		worst = append(worst, r.Latency.P99)
+		return r.Latency.P50, nil
+	})
+	return report.Median(usual), report.Median(worst), err
+}
+
 // latency is a side that takes the p50 of one client, in milliseconds.
 func (b *bench) latency(op load.Op, duration time.Duration) side {
 	return func(ctx context.Context) (float64, error) {
@@ -271,4 +291,23 @@ func (b *bench) latency(op load.Op, duration time.Duration) side {
 		}
 		return r.Latency.P50, nil
 	}
+}
+
+// times makes so many requests, some at once; the first that fails ends it.
+func times(ctx context.Context, n, atOnce int, op load.Op) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for i := range atOnce {
+		wg.Go(func() {
+			for w := load.NewWorker(1, i); next.Add(1) <= int64(n) && ctx.Err() == nil; w.N++ {
+				if err := op(ctx, w); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
 }

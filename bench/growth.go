@@ -1,263 +1,243 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
+	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/sutra-grid/sutra-grid/bench/report"
-	"github.com/sutra-grid/sutra-grid/bench/servers"
-	"github.com/sutra-grid/sutra-grid/fsm/event"
-	"github.com/sutra-grid/sutra-grid/internal/load"
-	"github.com/sutra-grid/sutra-grid/transport"
+	"github.com/urfave/cli/v2"
+
+	"github.com/sutra-grid/sutra-grid/bench/growth"
 )
 
-// What P13 and P15 are about.
+// Where the outcome is, in the repository.
 const (
-	manyAgents = 10_000
-	heartbeat  = 10 * time.Second
+	growthFigures  = "bench/GROWTH.json"
+	growthDocument = "docs/performance.md"
+	growthPlots    = "growth" // beside the document
 )
 
-// sizes are the objects of P15 in the masters' state: request ids with their answers, which the masters keep for ten minutes.
-var sizes = [...]int{10_000, 100_000, 1_000_000}
+// What the servers of a run write before it is deleted, with room to spare.
+const (
+	growthRoom = 8 << 30
+	largeRoom  = 30 << 30
+)
 
-// usage is what a master has used.
-type usage struct{ cpu, heap float64 } // seconds of a core; bytes
-
-// usages looks at every master.
-func usages(ctx context.Context, g *servers.Grid) ([]usage, error) {
-	dev, err := g.Dev()
-	if err != nil {
-		return nil, err
-	}
-	var all []usage
-	for _, m := range dev.Masters {
-		u := usage{}
-		if u.cpu, err = processorTime(m.PID); err != nil {
-			return nil, err
-		}
-		if u.heap, err = metric(ctx, "http://"+m.HTTP+"/metrics", "go_memstats_heap_alloc_bytes"); err != nil {
-			return nil, err
-		}
-		all = append(all, u)
-	}
-	return all, nil
+// growthOptions say what grows how far.
+type growthOptions struct {
+	options
+	repository string
+	series     []string         // ids; all of them if there is none
+	given      map[string][]int // sizes of a series, instead of its own
+	large      bool             // sizes that take long, too
+	draw       bool             // measure nothing
 }
 
-// metric reads one figure of a Prometheus page.
-func metric(ctx context.Context, url, name string) (float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		if text, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-			return strconv.ParseFloat(text, 64)
-		}
-	}
-	return 0, errors.Join(lines.Err(), fmt.Errorf("%s has no %s", url, name))
+// grower is one run of the series.
+type grower struct {
+	*bench
+	want  growthOptions
+	all   []growth.Series // as in GROWTH.json
+	fresh growth.Series   // what this run has measured of the series that is its turn
 }
 
-// heaps is the lowest heap of each master over some seconds: what is left behind a collection.
-func heaps(ctx context.Context, g *servers.Grid) (lowest []float64, err error) {
-	for range 30 {
-		now, err := usages(ctx, g)
-		if err != nil {
-			return nil, err
-		}
-		for i, u := range now {
-			if i == len(lowest) {
-				lowest = append(lowest, u.heap)
-			}
-			lowest[i] = min(lowest[i], u.heap)
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	return lowest, nil
+// growthSeries are what measures each subject.
+func growthSeries() map[string]func(ctx context.Context, g *grower) error {
+	return map[string]func(ctx context.Context, g *grower) error{growth.MastersID: growMasters, growth.StorageID: growStorage, growth.ShardsID: growShards,
+		growth.WatchersID: growWatchers, growth.AgentsID: growAgents}
 }
 
-// fleet is agents that are only their heartbeats.
-type fleet struct {
-	pools   []*transport.Pool
-	masters []*transport.Masters
-}
-
-func newFleet(g *servers.Grid) *fleet {
-	f := &fleet{}
-	for i := range connections { // agents ask any master
-		p := transport.NewPool(transport.PoolConfig{MaxPerPeer: 1})
-		k := i % len(g.Masters)
-		f.pools, f.masters = append(f.pools, p), append(f.masters, transport.NewMasters(slices.Concat(g.Masters[k:], g.Masters[:k]), p))
-	}
-	return f
-}
-
-func (f *fleet) close() error {
-	var errs []error
-	for _, p := range f.pools {
-		errs = append(errs, p.Close())
-	}
-	return errors.Join(errs...)
-}
-
-func (f *fleet) of(w *load.Worker) *transport.Masters { return f.masters[w.Index%len(f.masters)] }
-
-func agentName(n uint64) event.AgentID { return event.AgentID(fmt.Sprintf("bench-agent-%05d", n)) }
-
-// heartbeats is P13.
-func heartbeats(ctx context.Context, b *bench) ([]report.Row, error) {
-	row := b.row("P13", "% of a core")
-	err := b.onGrid(ctx, servers.Shape{Agents: 1, Shards: 1, Replicas: 1}, func(g *servers.Grid) error {
-		f := newFleet(g)
-		defer f.close()
-		if err := f.register(ctx); err != nil {
-			return err
-		}
-		beats := f.beats(b)
-		var cpu []float64
-		heap := 0.0
-		for range b.rounds {
-			before, err := usages(ctx, g)
+func growthCommand(stderr io.Writer) *cli.Command {
+	return &cli.Command{
+		Name: "growth", Usage: "measure latency, throughput, memory and disk as what a grid holds grows; into " + growthFigures + ", " + growthDocument + " and docs/growth/*.svg",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "bin", Value: "bin", Usage: "`DIR` of gridctl, gridmaster, gridagent and gridnode"},
+			&cli.StringFlag{Name: "repository", Value: ".", Usage: "`DIR` whose " + growthFigures + " and docs are written; what is not measured keeps what stands there"},
+			&cli.StringFlag{Name: "temp", Value: os.TempDir(), Usage: "`DIR` for the servers' data, which is deleted; 8 GB must be free, 30 GB with --large"},
+			&cli.StringSliceFlag{Name: "only", Usage: "measure only these series: `masters,storage,shards,watchers,agents`"},
+			&cli.BoolFlag{Name: "large", Usage: "measure 10 million concepts in one shard, too"},
+			&cli.BoolFlag{Name: "draw", Usage: "measure nothing: make tables and plots of the figures that are there"},
+			&cli.StringSliceFlag{Name: "sizes", Usage: "`storage=1000,storage=5000`: other sizes of a series, for a short try; --repository keeps them out of the report"},
+			&cli.IntFlag{Name: "rounds", Value: 3, Usage: "of each figure, of which the median counts"},
+			&cli.DurationFlag{Name: "duration", Value: 30 * time.Second, Usage: "of a round of heartbeats; other rounds take a third of it"},
+			&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "of what the load draws"},
+		},
+		Action: func(c *cli.Context) error {
+			o, err := growthOptionsOf(c)
 			if err != nil {
 				return err
 			}
-			began := time.Now()
-			r, err := beats(ctx)
-			if err != nil {
-				return err
-			}
-			after, err := usages(ctx, g)
-			if err != nil {
-				return err
-			}
-			busiest := 0.0
-			for i := range after {
-				busiest = max(busiest, 100*(after[i].cpu-before[i].cpu)/time.Since(began).Seconds())
-				heap = max(heap, after[i].heap)
-			}
-			b.say("P13: %.0f heartbeats/s, p99 %.0f ms, the busiest master %.1f %% of a core", r.PerSecond, r.Latency.P99, busiest)
-			cpu = append(cpu, busiest)
-		}
-		row.SetAlone(cpu)
-		row.Met = atMost(row.Value, 10) && heap <= 200<<20
-		row.Note = fmt.Sprintf("the highest heap of a master was %.0f MB", heap/(1<<20))
-		return nil
-	})
-	if err != nil {
-		return nil, err
+			return grow(c.Context, o, stderr)
+		},
 	}
-	return []report.Row{b.done(row)}, nil
 }
 
-// register brings all agents into the grid.
-func (f *fleet) register(ctx context.Context) error {
-	var next atomic.Uint64
-	return times(ctx, manyAgents, inFlight, func(ctx context.Context, w *load.Worker) error {
-		n := next.Add(1) - 1
-		_, err := f.of(w).Call(ctx, &transport.RegisterAgent{AgentID: agentName(n), Hostname: "host", Platform: "linux", AgentEndpoint: "127.0.0.1:1", Version: "bench",
-			StoreID: fmt.Sprintf("%032x", n+1)})
-		if err != nil {
-			return fmt.Errorf("register agent number %d: %w", n, err)
+// growthOptionsOf completes and checks what was asked for.
+func growthOptionsOf(c *cli.Context) (o growthOptions, err error) {
+	o = growthOptions{repository: c.String("repository"), large: c.Bool("large"), draw: c.Bool("draw"), options: options{bin: c.String("bin"), temp: c.String("temp"),
+		data: filepath.Join(c.String("repository"), "testdata"), rounds: c.Int("rounds"), duration: c.Duration("duration"), seed: c.Uint64("seed")}}
+	if o.rounds < 1 || o.duration < time.Second {
+		return o, fmt.Errorf("--rounds %d --duration %s: want at least 1 and 1s", o.rounds, o.duration)
+	}
+	if o.series, err = seriesOf(c.StringSlice("only")); err != nil {
+		return o, err
+	}
+	if o.given, err = sizesOf(c.StringSlice("sizes")); err != nil {
+		return o, err
+	}
+	if o.repository, err = filepath.Abs(o.repository); err != nil || o.draw {
+		return o, err
+	}
+	err = o.places()
+	return o, err
+}
+
+// seriesOf are the ids of --only.
+func seriesOf(flags []string) (ids []string, err error) {
+	for _, id := range flags {
+		id = strings.TrimSpace(id)
+		if _, is := growthSeries()[id]; !is {
+			return nil, fmt.Errorf("--only %s: the series are masters, storage, shards, watchers and agents", id)
 		}
-		return nil
-	})
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
-// beats gives what lets every agent send its heartbeats for a round, and measures it.
-func (f *fleet) beats(b *bench) func(ctx context.Context) (*load.Report, error) {
-	var turn atomic.Uint64
-	plan := load.Plan{InFlight: 4 * inFlight, Rate: manyAgents / heartbeat.Seconds(), Duration: max(b.duration, heartbeat), Seed: b.seed}
-	op := func(ctx context.Context, w *load.Worker) error {
-		_, err := f.of(w).Call(ctx, &transport.Heartbeat{AgentID: agentName((turn.Add(1) - 1) % manyAgents), Load: event.Load{CPU: 0.25, MemoryMB: 4096, DiskMB: 20000}})
+// sizesOf are the sizes of --sizes, ascending.
+func sizesOf(flags []string) (map[string][]int, error) {
+	given := map[string][]int{}
+	for _, text := range flags {
+		id, number, _ := strings.Cut(strings.TrimSpace(text), "=")
+		n, err := strconv.Atoi(number)
+		if _, is := growthSeries()[id]; !is || err != nil || n < 1 {
+			return nil, fmt.Errorf("--sizes %s: want a series and a size, like storage=5000", text)
+		}
+		given[id] = append(given[id], n)
+	}
+	for _, sizes := range given {
+		slices.Sort(sizes)
+	}
+	return given, nil
+}
+
+// sizes are those that a series is measured at.
+func (o *growthOptions) sizes(id string) []int {
+	if given := o.given[id]; len(given) > 0 {
+		return slices.Compact(slices.Clone(given))
+	}
+	for _, s := range growth.Subjects() {
+		if s.ID == id && o.large {
+			return slices.Concat(s.Sizes, s.Large)
+		} else if s.ID == id {
+			return s.Sizes
+		}
+	}
+	return nil
+}
+
+// grow measures the series that are wanted. What is measured is written behind each point, so that an end in the middle loses nothing; a
+// series that fails does not keep the others.
+func grow(ctx context.Context, o growthOptions, errw io.Writer) (err error) {
+	g := &grower{bench: &bench{options: o.options, errw: errw}, want: o}
+	if g.all, err = growth.Read(filepath.Join(o.repository, growthFigures)); err != nil {
 		return err
 	}
-	return func(ctx context.Context) (*load.Report, error) { return drive(ctx, plan, op) }
+	if err := g.write(); err != nil || o.draw { // before anything is measured: there may be no markers
+		return err
+	}
+	room := uint64(growthRoom)
+	if o.large {
+		room = largeRoom
+	}
+	if err := roomFor(o.temp, room); err != nil {
+		return err
+	}
+	if g.dir, err = os.MkdirTemp(o.temp, "gridbench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(g.dir)) }()
+	if g.base, err = g.identity(ctx); err != nil {
+		return err
+	}
+	g.say("%s on %s; rounds %d, duration %s, seed %d", g.base.Version, g.base.Machine, o.rounds, o.duration, o.seed)
+	var failed []error
+	for _, s := range growth.Subjects() {
+		if len(o.series) > 0 && !slices.Contains(o.series, s.ID) {
+			continue
+		}
+		g.fresh = growth.Series{ID: s.ID}
+		err := growthSeries()[s.ID](ctx, g)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			g.say("%s: %v", s.ID, err)
+			g.fresh.Note = err.Error()
+			failed = append(failed, fmt.Errorf("%s: %w", s.ID, err), g.write())
+		}
+	}
+	return errors.Join(failed...)
 }
 
-// growth is P15.
-func growth(ctx context.Context, b *bench) ([]report.Row, error) {
-	row := b.row("P15", "×")
-	err := b.onGrid(ctx, servers.Shape{Agents: 1, Shards: 1, Replicas: 1}, func(g *servers.Grid) error {
-		many, err := b.prepared(ctx, g, "feed", connections, load.Options{})
-		if err != nil {
-			return err
+// point begins one, with the memory of all components, and as figures that of the one that grows.
+func (g *grower) point(size int, seen footprints, grows string) growth.Point {
+	p := growth.Point{Size: size, Memory: seen.memory(), Version: g.base.Version, Date: g.base.Date, Machine: g.base.Machine}
+	p.Set(growth.Heap, seen.lowest(grows))
+	p.Set(growth.RSS, seen.resident(grows))
+	return p
+}
+
+// add puts a point into the report.
+func (g *grower) add(p growth.Point) error {
+	var line strings.Builder
+	for _, s := range growth.Subjects() {
+		for _, c := range s.Columns {
+			if v, ok := p.Figures[c.Key]; ok && s.ID == g.fresh.ID {
+				fmt.Fprintf(&line, "; %s %.4g %s", c.Title, v, c.Unit)
+			}
 		}
-		defer many.Close()
-		one, err := b.prepared(ctx, g, "feed", 1, load.Options{})
-		if err != nil {
-			return err
-		}
-		defer one.Close()
-		var p50, heap [len(sizes)]float64
-		done := 0
-		for i, size := range sizes {
-			if err := times(ctx, size-done, inFlight, many.Do); err != nil {
-				return err
-			}
-			if err := g.AwaitShipped(ctx, shipPatience); err != nil {
-				return err
-			}
-			done = size
-			took, err := b.repeat(ctx, fmt.Sprintf("P15, %d objects", size), b.latency(one.Do, b.short()))
-			if err != nil {
-				return err
-			}
-			p50[i] = report.Median(took)
-			lowest, err := heaps(ctx, g)
-			if err != nil {
-				return err
-			}
-			heap[i] = slices.Max(lowest) / (1 << 20)
-			b.say("P15: %d objects: p50 %.2f ms, heap %.0f MB", size, p50[i], heap[i])
-		}
-		last := len(sizes) - 1
-		row.SetAlone([]float64{p50[last] / p50[0]})
-		perObject := func(i int) float64 { return (heap[i] - heap[i-1]) / float64(sizes[i]-sizes[i-1]) * (1 << 20) }
-		linear := perObject(last) <= 1.5*max(perObject(1), 100)
-		row.Met = atMost(row.Value, 1.3) && linear
-		row.Note = fmt.Sprintf("remembered requests; p50 %.2f, %.2f and %.2f ms, heap %.0f, %.0f and %.0f MB with 10 k, 100 k and 1 M: %.0f bytes an object at last", p50[0], p50[1],
-			p50[2], heap[0], heap[1], heap[2], perObject(last))
-		return nil
-	})
+	}
+	g.say("%s, %d%s", g.fresh.ID, p.Size, &line)
+	g.fresh.Points = append(g.fresh.Points, p)
+	return g.write()
+}
+
+// write makes the figures' file, the document's section and the plots, all from the figures.
+func (g *grower) write() error {
+	g.all = growth.Merge(growth.Subjects(), g.all, g.fresh)
+	text, err := growth.Encode(g.all)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return []report.Row{b.done(row)}, nil
-}
-
-// times makes so many requests, some at once; the first that fails ends it.
-func times(ctx context.Context, n, atOnce int, op load.Op) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for i := range atOnce {
-		wg.Go(func() {
-			for w := load.NewWorker(1, i); next.Add(1) <= int64(n) && ctx.Err() == nil; w.N++ {
-				if err := op(ctx, w); err != nil {
-					cancel(err)
-				}
-			}
-		})
+	document := filepath.Join(g.want.repository, growthDocument)
+	old, err := os.ReadFile(document)
+	if err != nil {
+		return err
 	}
-	wg.Wait()
-	return context.Cause(ctx)
+	fresh, err := growth.Replace(string(old), growth.Section(g.all, growthPlots))
+	if err != nil {
+		return fmt.Errorf("%s: %w", document, err)
+	}
+	plots := filepath.Join(filepath.Dir(document), growthPlots)
+	if err := os.MkdirAll(plots, 0o755); err != nil {
+		return err
+	}
+	files := map[string]string{document: fresh, filepath.Join(g.want.repository, growthFigures): string(text)}
+	for _, s := range growth.Subjects() {
+		if points := growth.Of(g.all, s.ID).Points; len(points) > 0 {
+			files[filepath.Join(plots, s.ID+".svg")] = growth.Plot(s, points)
+		}
+	}
+	for path, content := range files {
+		err = errors.Join(err, os.WriteFile(path, []byte(content), 0o644))
+	}
+	return err
 }

@@ -70,7 +70,7 @@ func suites() []suite {
 		{[]string{"P11"}, vectors},
 		{[]string{"P14"}, wordnet},
 		{[]string{"P13"}, heartbeats},
-		{[]string{"P15"}, growth},
+		{[]string{"P15"}, manyRemembered},
 		{[]string{"P10"}, eventQueries},
 	}
 }
