@@ -15,10 +15,11 @@ VET  ?=
 BENCH ?= yes
 FUZZ ?= yes
 ONLY ?=
+LARGE ?=
 HOT := ./fsm ./fsm/event ./fsm/shardmap ./internal/emit ./internal/raftgroup ./storagenode/engine ./storagenode/lock ./storagenode/vector ./client
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./storagenode/vector/... ./master/txn/... ./client/...
 
-.PHONY: all build run test test-build race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build gridfault-replay faults-replay faults-night faults-soak bench bench-quick bench-build bench-test bench-lint bench-micro bench-check bench-baseline clean
+.PHONY: all build run test test-build race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build gridfault-replay faults-replay faults-night faults-soak bench bench-quick growth bench-build bench-test bench-lint bench-micro bench-check bench-baseline clean
 
 all: build
 
@@ -99,6 +100,9 @@ bench: bench-build ## every row of docs/performance.md beside etcd and PostgreSQ
 
 bench-quick: bench-build ## P1 to P8, P12 and P14 in short runs; what it measures takes 3 minutes
 	$(BIN)/gridbench --bin $(BIN) --quick $(addprefix --only ,$(ONLY))
+
+growth: bench-build ## what grows, and how: masters, storage, shards, watchers, agents, as tables and plots in docs/performance.md; 20 minutes of a quiet machine; ONLY=masters,shards some; LARGE=yes 10 million concepts too, 30 GB of disk
+	$(BIN)/gridbench growth --bin $(BIN) $(addprefix --only ,$(ONLY)) $(if $(LARGE),--large)
 
 bench-build: build
 	go -C bench build -o $(CURDIR)/$(BIN)/gridbench .
