@@ -108,15 +108,7 @@ func (g *grower) sharded(ctx context.Context, grid *servers.Grid, size int) erro
 		return err
 	}
 	defer put.Close()
-	var worst []float64
-	rates, err := g.repeat(ctx, fmt.Sprintf("puts into %d shards", size), func(ctx context.Context) (float64, error) {
-		r, err := drive(ctx, g.plan(inFlight, g.short()), put.Do)
-		if err != nil {
-			return 0, err
-		}
-		worst = append(worst, r.Latency.P99)
-		return r.PerSecond, nil
-	})
+	rate, worst, err := g.flood(ctx, fmt.Sprintf("puts into %d shards", size), put.Do)
 	if err != nil {
 		return err
 	}
@@ -141,10 +133,24 @@ func (g *grower) sharded(ctx context.Context, grid *servers.Grid, size int) erro
 		return err
 	}
 	p := g.point(size, seen, growth.Node)
-	p.Set("put_per_second", report.Median(rates))
-	p.Set("put_p99_ms", report.Median(worst))
+	p.Set("put_per_second", rate)
+	p.Set("put_p99_ms", worst)
 	p.Set("get_p50_ms", p50)
 	p.Set("get_p99_ms", p99)
 	p.Set(growth.Disk, disk)
 	return g.add(p)
+}
+
+// flood makes 256 requests at once, in rounds, and gives the medians of requests/s and of their p99, ms.
+func (g *grower) flood(ctx context.Context, what string, op load.Op) (rate, p99 float64, err error) {
+	var worst []float64
+	rates, err := g.repeat(ctx, what, func(ctx context.Context) (float64, error) {
+		r, err := drive(ctx, g.plan(inFlight, g.short()), op)
+		if err != nil {
+			return 0, err
+		}
+		worst = append(worst, r.Latency.P99)
+		return r.PerSecond, nil
+	})
+	return report.Median(rates), report.Median(worst), err
 }
