@@ -121,7 +121,7 @@ func powerTorn(ctx context.Context, t *trial) error {
 			return nil // its disk could not be mounted, which is said already
 		}
 		lost, err := disk.Tear(m.data(), t.rng)
-		t.count.Add(lost)
+		t.met = append(t.met, fmt.Sprintf("%d bytes of its last writes", lost))
 		return err
 	})
 	return t.powerOff(ctx, shutdownNoLogFlush, m) // whose onHeal comes first

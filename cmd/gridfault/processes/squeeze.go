@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,22 +65,70 @@ type squeeze struct {
 	count  func(dir string) (int64, error)
 }
 
-// squeezeCPU gives a process a tenth of a core.
+// squeezeCPU gives a process half of the processor time that it takes, and at most a tenth of a core: one with little to do would miss nothing.
 func squeezeCPU(ctx context.Context, t *trial) error {
 	g, err := findGroups()
 	if err != nil {
 		return err
 	}
-	s := squeeze{parent: g.cpu, limits: [][2]string{{"cpu.cfs_quota_us", "10000"}}, count: func(dir string) (int64, error) { return counter(dir, "cpu.stat", "nr_throttled") }}
-	if g.two {
-		s.limits = [][2]string{{"cpu.max", "10000 100000"}}
-	}
 	v, err := t.writer(ctx)
 	if err != nil {
 		return err
 	}
+	share, err := v.share(ctx)
+	if err != nil {
+		return err
+	}
+	quota := strconv.Itoa(int(min(max(share/2, leastShare), mostShare) * cpuPeriod))
+	s := squeeze{parent: g.cpu, limits: [][2]string{{"cpu.cfs_quota_us", quota}}, count: func(dir string) (int64, error) { return counter(dir, "cpu.stat", "nr_throttled") }}
+	if g.two {
+		s.limits = [][2]string{{"cpu.max", fmt.Sprintf("%s %d", quota, int(cpuPeriod))}}
+	}
 	t.meets(v)
 	return t.squeeze(v, s)
+}
+
+// What a squeezed process may take.
+const (
+	cpuPeriod  = 100_000 // µs, over which the kernel counts
+	leastShare = 0.01    // of a core: less than a millisecond is no quota
+	mostShare  = 0.1
+	shareOver  = time.Second // how long is looked at what it takes now
+	tick       = 10 * time.Millisecond
+)
+
+// share is what of a core a process takes.
+func (v victim) share(ctx context.Context) (float64, error) {
+	p, err := v.open()
+	if err != nil {
+		return 0, err
+	}
+	defer p.close()
+	before, err := taken(p.pid)
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-time.After(shareOver):
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+	after, err := taken(p.pid)
+	return float64(after-before) / float64(shareOver), err
+}
+
+// taken is the processor time that a process has had.
+func taken(pid int) (time.Duration, error) {
+	fields, err := statFields(pid)
+	if err != nil {
+		return 0, err
+	}
+	user, err := strconv.ParseInt(fields[11], 10, 64) // fields 14 and 15 of proc(5)
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * tick, err
 }
 
 // squeezeMemory has a master start again with little memory and an empty cache: what it reads and writes is soon taken from it again, and if there is nothing

@@ -35,7 +35,7 @@ var (
 
 	nodeEnds = regexp.MustCompile(`msg="(node crashed|node ended while the agent was away)"`)
 	tooOld   = regexp.MustCompile(`msg="raft: failed to get log" .*error="log not found"`)
-	damaged  = regexp.MustCompile(`(msg="raft: CRC checksum failed"|is damaged)`)
+	damaged  = regexp.MustCompile(`(msg="raft: CRC checksum failed"|is damaged|the checksum does not match)`)
 	tooShort = regexp.MustCompile(`msg="raft: failed to restore snapshot" .*entries between are lost`)
 	closing  = regexp.MustCompile(`msg="the masters refuse to stream the shard map; .*the server is closing`)
 	stalled  = regexp.MustCompile(`msg="a follower answers heartbeats and gets no further`)

@@ -158,7 +158,7 @@ var kinds = []Spec{
 	{PowerOne, "a machine loses power", "machines without power", true, true, onDisk},
 	{PowerMinority, "a minority of the machines loses power", "machines without power", true, true, onDisk},
 	{PowerAll, "all machines lose power", "machines without power", false, true, onDisk},
-	{PowerTorn, "a machine loses power, its last writes are there in part", "bytes lost", true, true, onDisk},
+	{PowerTorn, "a machine loses power, its last writes are there in part", "machines without power", true, true, onDisk},
 	{DiskError, "a disk answers EIO", "exits seen", true, false, []Need{NeedFaults}},
 	{DiskFull, "a disk is full", "exits seen", true, false, onDisk},
 	{DiskFrozen, "a disk does not return", "exits seen", true, false, onDisk},

@@ -182,19 +182,27 @@ func (p *masterProcess) renew() {
 	p.life++
 }
 
-// join starts a master on an empty disk, and adds it: it is open when it is on record.
+// join starts a master on an empty disk, and adds it: it is open when it is on record, and joined when it votes. As long as it does not, the
+// loss of one more leaves no majority.
 func (g *Grid) join(ctx context.Context, p *masterProcess) error {
 	opened := make(chan error, 1)
 	go func() { opened <- p.start(ctx) }()
-	for {
-		_, err := ask[transport.AddMasterOk](ctx, g, &transport.AddMaster{MasterID: p.id})
-		again := errors.Is(err, &event.Error{Kind: event.KindNotFound}) || errors.Is(err, &event.Error{Kind: event.KindUnavailable}) // not announced yet
-		if err != nil && !again {
+	for open := false; ; {
+		ok, err := ask[transport.AddMasterOk](ctx, g, &transport.AddMaster{MasterID: p.id}) // again: what it is by now
+		switch {
+		case open && err == nil && ok.Suffrage == "voter":
+			return nil
+		case open && ctx.Err() != nil:
+			return fmt.Errorf("%s does not vote: %w", p.id, errors.Join(context.Cause(ctx), err))
+		case open || err == nil || errors.Is(err, &event.Error{Kind: event.KindNotFound}) || errors.Is(err, &event.Error{Kind: event.KindUnavailable}): // not announced yet
+		default:
 			return errors.Join(err, <-opened)
 		}
 		select {
 		case err := <-opened:
-			return err
+			if open = true; err != nil {
+				return err
+			}
 		case <-time.After(joinAgain):
 		}
 	}

@@ -138,7 +138,7 @@ func (g *Grid) powerOff(r *rand.Rand, chosen []machine) (*injected, error) {
 	return in, nil
 }
 
-// powerTorn takes the power from a machine that has a log. What its logs had not synced is there in part; that which is not is the proof.
+// powerTorn takes the power from a machine that has a log. What its logs had not synced is there in part; that may be nothing.
 func (g *Grid) powerTorn(_ context.Context, f rig.Fault) (*injected, error) {
 	r := dice(f)
 	var some []machine
@@ -159,9 +159,10 @@ func (g *Grid) powerTorn(_ context.Context, f rig.Fault) (*injected, error) {
 	if err != nil {
 		return nil, err
 	}
-	if in.count, err = disk.Tear(m.data, r); err != nil {
+	torn, err := disk.Tear(m.data, r)
+	if err != nil {
 		return nil, err
 	}
-	in.met += fmt.Sprintf("; %d bytes of its last writes", in.count)
+	in.met += fmt.Sprintf("; %d bytes of its last writes", torn)
 	return in, nil
 }
