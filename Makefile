@@ -16,10 +16,11 @@ BENCH ?= yes
 FUZZ ?= yes
 ONLY ?=
 LARGE ?=
+LENGTH ?= 1h
 HOT := ./fsm ./fsm/event ./fsm/shardmap ./internal/emit ./internal/raftgroup ./storagenode/engine ./storagenode/lock ./storagenode/vector ./client
 RACE := ./fsm/... ./transport/... ./internal/raftgroup/... ./storagenode/lock/... ./storagenode/vector/... ./master/txn/... ./client/...
 
-.PHONY: all build run test test-build race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build gridfault-replay faults-replay faults-night faults-soak bench bench-quick growth bench-build bench-test bench-lint bench-micro bench-check bench-baseline clean
+.PHONY: all build run test test-build race check fuzz e2e e2e-large sim recall fault-kinds faults faults-build gridfault-replay faults-replay faults-night faults-soak bench bench-quick growth soak bench-build bench-test bench-lint bench-micro bench-check bench-baseline clean
 
 all: build
 
@@ -103,6 +104,9 @@ bench-quick: bench-build ## P1 to P8, P12 and P14 in short runs; what it measure
 
 growth: bench-build ## what grows, and how: masters, storage, shards, watchers, agents, as tables and plots in docs/performance.md; 20 minutes of a quiet machine; ONLY=masters,shards some; LARGE=yes 10 million concepts too, 30 GB of disk
 	$(BIN)/gridbench growth --bin $(BIN) $(addprefix --only ,$(ONLY)) $(if $(LARGE),--large)
+
+soak: bench-build ## a grid under steady load, 70 % of what it sustains, for LENGTH: does it grow? Into bench/SOAK.md; a quiet machine
+	$(BIN)/gridbench soak --bin $(BIN) --length $(LENGTH)
 
 bench-build: build
 	go -C bench build -o $(CURDIR)/$(BIN)/gridbench .

@@ -33,19 +33,15 @@ type options struct {
 func run(ctx context.Context, args []string, stderr io.Writer) int {
 	app := &cli.App{
 		Name: "gridbench", Usage: "measure a grid of real processes beside etcd and PostgreSQL", HideVersion: true, ErrWriter: stderr, Writer: stderr,
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "bin", Value: "bin", Usage: "`DIR` of gridctl, gridmaster, gridagent and gridnode"},
-			&cli.StringFlag{Name: "out", Value: "bench", Usage: "`DIR` of RESULTS.md and RESULTS.json; rows that are not measured keep what stands there"},
-			&cli.StringFlag{Name: "temp", Value: os.TempDir(), Usage: "`DIR` for the servers' data, which is deleted; 10 GB must be free"},
-			&cli.StringFlag{Name: "data", Value: "testdata", Usage: "`DIR` of wordnet.ndjson.gz"},
+		Flags: append(placeFlags("RESULTS.md and RESULTS.json; rows that are not measured keep what stands there"),
 			&cli.StringSliceFlag{Name: "only", Usage: "measure only these rows: `P1,P3`"},
 			&cli.IntFlag{Name: "rounds", Usage: "how often each row is measured (default: 5, quick 2)"},
 			&cli.DurationFlag{Name: "duration", Usage: "of one run of P1; other rows take a part of it (default: 30s, quick 3s)"},
 			&cli.IntFlag{Name: "events", Value: 1_000_000, Usage: "events that P10 asks among; its target speaks of 10 million"},
 			&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "of what the load draws"},
 			&cli.BoolFlag{Name: "quick", Usage: "short runs of P1 to P8, P12 and P14"},
-		},
-		Commands: []*cli.Command{{Name: servers.EtcdCommand, Hidden: true, SkipFlagParsing: true, Action: func(c *cli.Context) error {
+		),
+		Commands: []*cli.Command{soakCommand(stderr), {Name: servers.EtcdCommand, Hidden: true, SkipFlagParsing: true, Action: func(c *cli.Context) error {
 			ctx, cancel := context.WithCancel(c.Context)
 			go func() { // whoever started this process holds its input open
 				_, _ = io.Copy(io.Discard, os.Stdin) // its end is what counts
@@ -69,10 +65,20 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	return 0
 }
 
+// placeFlags say where everything is.
+func placeFlags(results string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "bin", Value: "bin", Usage: "`DIR` of gridctl, gridmaster, gridagent and gridnode"},
+		&cli.StringFlag{Name: "out", Value: "bench", Usage: "`DIR` of " + results},
+		&cli.StringFlag{Name: "temp", Value: os.TempDir(), Usage: "`DIR` for the servers' data, which is deleted; 10 GB must be free"},
+		&cli.StringFlag{Name: "data", Value: "testdata", Usage: "`DIR` of wordnet.ndjson.gz, in the repository whose version is told"},
+	}
+}
+
 // optionsOf completes and checks what was asked for.
 func optionsOf(c *cli.Context) (options, error) {
-	o := options{bin: c.String("bin"), out: c.String("out"), temp: c.String("temp"), data: c.String("data"), only: onlyOf(c.StringSlice("only")),
-		rounds: c.Int("rounds"), duration: c.Duration("duration"), events: c.Int("events"), seed: c.Uint64("seed"), quick: c.Bool("quick")}
+	o := options{only: onlyOf(c.StringSlice("only")), rounds: c.Int("rounds"), duration: c.Duration("duration"), events: c.Int("events"), seed: c.Uint64("seed"),
+		quick: c.Bool("quick")}
 	rounds, duration := 5, 30*time.Second
 	if o.quick {
 		rounds, duration = 2, 3*time.Second
@@ -89,8 +95,14 @@ func optionsOf(c *cli.Context) (options, error) {
 			return o, fmt.Errorf("--only %s: the rows are P1 to P15", id)
 		}
 	}
-	err := o.places()
+	err := o.placesOf(c)
 	return o, err
+}
+
+// placesOf takes placeFlags' values.
+func (o *options) placesOf(c *cli.Context) error {
+	o.bin, o.out, o.temp, o.data = c.String("bin"), c.String("out"), c.String("temp"), c.String("data")
+	return o.places()
 }
 
 // places makes paths absolute, as servers have other working directories, and looks for the programs.

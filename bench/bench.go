@@ -40,29 +40,40 @@ func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(b.errw, "%s  %s\n", time.Now().Format("15:04:05"), fmt.Sprintf(format, args...))
 }
 
+// open begins a run: a directory for servers, and what the run says of itself. end deletes the directory.
+func open(ctx context.Context, o options, errw io.Writer) (b *bench, end func() error, err error) {
+	b = &bench{options: o, errw: errw}
+	if b.self, err = os.Executable(); err != nil {
+		return nil, nil, err
+	}
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
+		return nil, nil, err
+	}
+	if b.dir, err = os.MkdirTemp(o.temp, "gridbench-"); err != nil {
+		return nil, nil, err
+	}
+	end = func() error { return os.RemoveAll(b.dir) }
+	err = os.Chmod(b.dir, 0o711) // a database that does not run as root must get through
+	if err == nil {
+		b.base, err = b.identity(ctx)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, end())
+	}
+	return b, end, nil
+}
+
 // measure runs the suites that have a row that is wanted. What is measured is written after each suite, so that an end in the middle loses
 // nothing.
 func measure(ctx context.Context, o options, errw io.Writer) (err error) {
-	b := &bench{options: o, errw: errw}
-	if b.self, err = os.Executable(); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(o.out, 0o755); err != nil {
-		return err
-	}
 	if err := room(o); err != nil {
 		return err
 	}
-	if b.dir, err = os.MkdirTemp(o.temp, "gridbench-"); err != nil {
+	b, end, err := open(ctx, o, errw)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	if err := os.Chmod(b.dir, 0o711); err != nil { // a database that does not run as root must get through
-		return err
-	}
-	if b.base, err = b.identity(ctx); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, end()) }()
 	b.say("%s on %s; rounds %d, duration %s, seed %d", b.base.Version, b.base.Machine, o.rounds, o.duration, o.seed)
 	about := b.about()
 	for _, s := range suites() {

@@ -61,7 +61,7 @@ func (b *bench) version(ctx context.Context) string {
 	if err != nil {
 		return "unknown"
 	}
-	if changed, err := git("status", "--porcelain", "--", ".", ":!*RESULTS.*", ":!bench/GROWTH.json", ":!docs/growth", ":!docs/performance.md"); err != nil || changed != "" {
+	if changed, err := git("status", "--porcelain", "--", ".", ":!*RESULTS.*", ":!bench/GROWTH.json", ":!docs/growth", ":!docs/performance.md", ":!*SOAK.*"); err != nil || changed != "" {
 		commit += "-dirty"
 	}
 	return commit

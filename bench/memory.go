@@ -16,18 +16,18 @@ import (
 	"github.com/sutra-grid/sutra-grid/bench/servers"
 )
 
-// usage is what a master has used.
-type usage struct{ cpu, heap float64 } // seconds of a core; bytes
+// spent is what a master has used.
+type spent struct{ cpu, heap float64 } // seconds of a core; bytes
 
 // usages looks at every master.
-func usages(ctx context.Context, g *servers.Grid) ([]usage, error) {
+func usages(ctx context.Context, g *servers.Grid) ([]spent, error) {
 	dev, err := g.Dev()
 	if err != nil {
 		return nil, err
 	}
-	var all []usage
+	var all []spent
 	for _, m := range dev.Masters {
-		u := usage{}
+		u := spent{}
 		if u.cpu, err = processorTime(m.PID); err != nil {
 			return nil, err
 		}
@@ -73,8 +73,8 @@ type footprints []footprint
 
 // How often, and how far apart, heaps are looked at.
 const (
-	looks     = 30
-	lookEvery = 100 * time.Millisecond
+	heapLooks     = 30
+	heapLookEvery = 100 * time.Millisecond
 )
 
 // look follows the memory of all processes for three seconds.
@@ -84,30 +84,30 @@ func look(ctx context.Context, g *servers.Grid) (footprints, error) {
 		return nil, err
 	}
 	var all footprints
-	for i, pid := range who.Masters {
-		all = append(all, footprint{component: growth.Master, pid: pid, http: who.MastersHTTP[i]})
-	}
-	for _, others := range []struct {
-		component string
-		pids      []int
-	}{{growth.Agent, who.Agents}, {growth.Node, who.Nodes}, {growth.Events, who.Events}} {
-		for _, pid := range others.pids {
-			all = append(all, footprint{component: others.component, pid: pid})
+	for _, p := range who {
+		if p.PID > 0 { // it is not down
+			all = append(all, footprint{component: component(p.Name), pid: p.PID, http: p.HTTP})
 		}
 	}
-	for n := range looks {
+	for n := range heapLooks {
 		for i := range all {
 			if err := all[i].sample(ctx, n == 0); err != nil {
 				return nil, fmt.Errorf("memory of %s, process %d: %w", all[i].component, all[i].pid, err)
 			}
 		}
 		select {
-		case <-time.After(lookEvery):
+		case <-time.After(heapLookEvery):
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
 	return all, nil
+}
+
+// component is what a process is, by its name: events, or one of several, like node-1.
+func component(process string) string {
+	kind, _, _ := strings.Cut(process, "-")
+	return kind
 }
 
 // sample looks once. A master tells its heap; of others it is the memory that is no file's.

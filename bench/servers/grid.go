@@ -36,10 +36,13 @@ type Dev struct {
 		Grid string         `json:"grid"`
 	} `json:"masters"`
 	Agents []struct {
-		PID int `json:"pid"`
+		ID  string `json:"id"`
+		PID int    `json:"pid"`
 	} `json:"agents"`
 	Nodes []struct {
-		PID int `json:"pid"`
+		ID    string `json:"id"`
+		PID   int    `json:"pid"`
+		Agent string `json:"agent"`
 	} `json:"nodes"`
 	Events string `json:"events"`
 }
@@ -50,8 +53,12 @@ const (
 	gridEnd   = 30 * time.Second
 )
 
-// StartGrid starts a new grid with programs of bin and its data in dir, and waits until it is whole.
-func StartGrid(ctx context.Context, bin, dir string, s Shape) (*Grid, error) {
+// TraceGC makes every Go process print a line for each collection, which says what it left: processes without /metrics tell their heap so.
+const TraceGC = "GODEBUG=gctrace=1"
+
+// StartGrid starts a new grid with programs of bin and its data in dir, and waits until it is whole. env is what its processes have in
+// their environment beside ours.
+func StartGrid(ctx context.Context, bin, dir string, s Shape, env ...string) (*Grid, error) {
 	dir, err := subdir(dir, "grid")
 	if err != nil {
 		return nil, err
@@ -64,7 +71,7 @@ func StartGrid(ctx context.Context, bin, dir string, s Shape) (*Grid, error) {
 	args := []string{"dev", "--data", g.data, "--base-port", strconv.Itoa(base), "--agents", strconv.Itoa(s.Agents),
 		"--shards", strconv.Itoa(s.Shards), "--replicas", strconv.Itoa(s.Replicas)}
 	// A context file of its own: the user's names the user's grid.
-	g.child, err = launch(program{name: "gridctl dev", path: filepath.Join(bin, "gridctl"), args: args, env: []string{"XDG_CONFIG_HOME=" + dir},
+	g.child, err = launch(program{name: "gridctl dev", path: filepath.Join(bin, "gridctl"), args: args, env: append(env, "XDG_CONFIG_HOME="+dir),
 		log: filepath.Join(dir, "dev.log"), ready: "ready", stop: syscall.SIGINT})
 	if err != nil {
 		return nil, err

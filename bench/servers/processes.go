@@ -2,89 +2,84 @@ package servers
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"github.com/sutra-grid/sutra-grid/internal/usage"
 )
 
-// Processes are the pids of a grid by what they are; one that is down now is left out.
-type Processes struct {
-	Masters, Agents, Nodes, Events []int
-	MastersHTTP                    []string // addresses, as Masters
+// Process is one of a grid's.
+type Process struct {
+	Name string // master-1, agent-1, node-1, events
+	PID  int    // 0: it is down
+	HTTP string // where it serves /metrics; empty: it does not
+	Dir  string // its data
 }
 
-// Processes looks who runs.
-func (g *Grid) Processes() (p Processes, err error) {
+// Log is the file that takes what the process prints.
+func (p Process) Log() (string, error) { return os.Readlink(fmt.Sprintf("/proc/%d/fd/2", p.PID)) }
+
+// eventStorage is the name that gridctl dev has for it.
+const eventStorage = "events"
+
+// Processes are those of the grid as they are now, in the same order each time. `gridctl dev` itself, which only starts them, is none.
+func (g *Grid) Processes() ([]Process, error) {
 	dev, err := g.Dev()
 	if err != nil {
-		return p, err
+		return nil, err
 	}
+	events, err := g.eventsPID()
+	if err != nil {
+		return nil, err
+	}
+	all := []Process{{Name: eventStorage, PID: events, Dir: filepath.Join(g.data, "events")}}
 	for _, m := range dev.Masters {
-		if m.PID > 0 {
-			p.Masters, p.MastersHTTP = append(p.Masters, m.PID), append(p.MastersHTTP, m.HTTP)
-		}
+		all = append(all, Process{Name: string(m.ID), PID: m.PID, HTTP: m.HTTP, Dir: filepath.Join(g.data, "masters", string(m.ID))})
 	}
-	for _, a := range dev.Agents {
-		if a.PID > 0 {
-			p.Agents = append(p.Agents, a.PID)
-		}
+	agents := filepath.Join(g.data, "agents")
+	for _, a := range dev.Agents { // what else an agent has is a file of a few lines, and its node's data
+		all = append(all, Process{Name: a.ID, PID: a.PID, Dir: filepath.Join(agents, a.ID, "spool")})
 	}
 	for _, n := range dev.Nodes {
-		if n.PID > 0 {
-			p.Nodes = append(p.Nodes, n.PID)
-		}
+		all = append(all, Process{Name: n.ID, PID: n.PID, Dir: filepath.Join(agents, n.Agent, "nodes", n.ID, "data")})
 	}
-	events, err := g.events()
-	p.Events = append(p.Events, events)
-	return p, err
+	slices.SortFunc(all, func(a, b Process) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
 }
 
-// events is event storage's process: dev.json has its address alone.
-func (g *Grid) events() (pid int, err error) {
+// eventsPID is the process of event storage, which dev.json does not name: "pid/start time/boot" in the supervisor's record.
+func (g *Grid) eventsPID() (int, error) {
 	path := filepath.Join(g.data, "supervisor.json")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
 	var record struct {
-		Children map[string]string `json:"children"` // pid, start time and boot, by name
+		Children map[string]string `json:"children"`
 	}
 	if err := json.Unmarshal(text, &record); err != nil {
 		return 0, fmt.Errorf("%s: %w", path, err)
 	}
-	first, _, _ := strings.Cut(record.Children["events"], "/")
-	if pid, err = strconv.Atoi(first); err != nil {
-		return 0, fmt.Errorf("%s names no process of event storage: %w", path, err)
+	pid, _, _ := strings.Cut(record.Children[eventStorage], "/")
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		return 0, fmt.Errorf("%s has no process of event storage: %w", path, err)
 	}
-	return pid, nil
+	return n, nil
 }
 
 // The parts of a grid's data.
 const (
 	MastersData = "masters"
 	NodesData   = "agents" // a node's data is in its agent's
-	EventsData  = "events"
 )
 
-// Disk is what a part of the data takes, MiB. Files that go meanwhile take nothing.
+// Disk is what a part of the data takes, MiB.
 func (g *Grid) Disk(part string) (mib float64, err error) {
-	var blocks int64
-	err = filepath.WalkDir(filepath.Join(g.data, part), func(_ string, d fs.DirEntry, err error) error {
-		if err == nil {
-			var info fs.FileInfo
-			if info, err = d.Info(); err == nil {
-				blocks += info.Sys().(*syscall.Stat_t).Blocks
-			}
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	})
-	return float64(blocks) * 512 / (1 << 20), err // a block of stat has 512 bytes everywhere
+	bytes, err := usage.Disk(filepath.Join(g.data, part))
+	return float64(bytes) / (1 << 20), err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -117,5 +118,38 @@ func TestPostgresVersions(t *testing.T) {
 		if got := versionOf(dir); got != want {
 			t.Errorf("%s: %d, want %d", dir, got, want)
 		}
+	}
+}
+
+// TestProcesses: all of a grid's, event storage among them, each with where it is found.
+func TestProcesses(t *testing.T) {
+	g := &Grid{data: t.TempDir()}
+	if _, err := g.Processes(); err == nil {
+		t.Error("a grid that does not run has processes")
+	}
+	for name, text := range map[string]string{
+		"dev.json": `{"masters":[{"id":"master-1","pid":11,"http":"h:1","grid":"h:2"}],"agents":[{"id":"agent-1","pid":12}],` +
+			`"nodes":[{"id":"node-7","pid":13,"agent":"agent-1"}],"events":"h:3"}`,
+		"supervisor.json": `{"children":{"agent-1":"12/5/b","events":"14/7/b"}}`,
+	} {
+		if err := os.WriteFile(filepath.Join(g.data, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := g.Processes()
+	want := []Process{
+		{Name: "agent-1", PID: 12, Dir: filepath.Join(g.data, "agents/agent-1/spool")},
+		{Name: "events", PID: 14, Dir: filepath.Join(g.data, "events")},
+		{Name: "master-1", PID: 11, HTTP: "h:1", Dir: filepath.Join(g.data, "masters/master-1")},
+		{Name: "node-7", PID: 13, Dir: filepath.Join(g.data, "agents/agent-1/nodes/node-7/data")},
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := os.WriteFile(filepath.Join(g.data, "supervisor.json"), []byte(`{"children":{}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Processes(); err == nil || !strings.Contains(err.Error(), "event storage") {
+		t.Errorf("no process of event storage: %v", err)
 	}
 }

@@ -60,6 +60,8 @@ var edges = map[string][]struct{ target, reason string }{
 	},
 	"internal/fault":   {},
 	"internal/overdue": {},
+	"internal/trend":   {},
+	"internal/usage":   {},
 	"internal/latchfs": {
 		{"internal/fault", "fault points"},
 		{"internal/overdue", "the deadline of an operation"},
@@ -228,6 +230,7 @@ var edges = map[string][]struct{ target, reason string }{
 	"cmd/gridfault/report": {
 		{"cmd/gridfault/episode", "the verdict that is told"},
 		{"cmd/gridfault/rig", "what processes use"},
+		{"internal/trend", "how that went over a soak"},
 	},
 	"cmd/gridfault/rig": {
 		{"fsm/event", "ids"},
@@ -248,6 +251,7 @@ var edges = map[string][]struct{ target, reason string }{
 		{"fsm/shardmap", "whom a fault of a shard meets"},
 		{"internal/fault", "labels of points, for plans"},
 		{"internal/latchfs", "how long a disk may take"},
+		{"internal/usage", "what the kernel says of a process"},
 		{"transport", "asking the grid; the network that clients get"},
 	},
 	"cmd/gridfault/given": {

@@ -105,6 +105,35 @@ func TestFailuresAreCounted(t *testing.T) {
 	})
 }
 
+// TestTally: latencies of a part of a run are those of its requests, not of its seconds.
+func TestTally(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var halves [2]Tally
+		_, err := Run(t.Context(), Plan{InFlight: 1, Duration: 20 * time.Second, Progress: func(s Second) { halves[int(s.At/(11*time.Second))].Add(s) }},
+			func(_ context.Context, w *Worker) error {
+				took := 10 * time.Millisecond // and the sixth hundred ten times as long
+				if s := w.N / 100; s == 5 {
+					took *= 10
+				}
+				time.Sleep(took - time.Microsecond)
+				if w.N == 42 {
+					return errors.New("broken")
+				}
+				return nil
+			})
+		first, second := halves[0], halves[1]
+		if err != nil || first.Failed != 1 || second.Failed != 0 || first.Done < 500 {
+			t.Fatalf("%+v, %+v, %v", first, second, err)
+		}
+		if l := first.Latency(); !within(l.P50, 10) || !within(l.P99, 100) || !within(l.Max, 100) {
+			t.Errorf("%+v", l)
+		}
+		if l := new(Tally).Latency(); l != (Latency{}) {
+			t.Errorf("of nothing: %+v", l)
+		}
+	})
+}
+
 // TestBrokenOff: what ctx ends is no failure, and the report is of the time there was.
 func TestBrokenOff(t *testing.T) {
 	for _, rate := range []float64{0, 100} {

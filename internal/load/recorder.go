@@ -108,7 +108,7 @@ func (r *recorder) second(at time.Duration, warmup bool) Second {
 	now := time.Now()
 	s.Done = uint64(all.TotalCount())
 	s.PerSecond = float64(s.Done) / max(now.Sub(r.last).Seconds(), 1e-3)
-	s.P50, s.P99 = quantile(all, 50), quantile(all, 99)
+	s.P50, s.P99, s.latencies = quantile(all, 50), quantile(all, 99), all
 	r.last = now
 	return s
 }
@@ -139,12 +139,6 @@ func (r *recorder) report(measured time.Duration) *Report {
 	if measured > 0 {
 		rep.PerSecond = float64(rep.Done) / measured.Seconds()
 	}
-	rep.Latency = Latency{P50: millis(all, 50), P90: millis(all, 90), P99: millis(all, 99), P999: millis(all, 99.9), Max: float64(all.Max()) / 1e3, Mean: all.Mean() / 1e3}
+	rep.Latency = latency(all)
 	return rep
 }
-
-func quantile(h *hdrhistogram.Histogram, q float64) time.Duration {
-	return time.Duration(h.ValueAtQuantile(q)) * time.Microsecond
-}
-
-func millis(h *hdrhistogram.Histogram, q float64) float64 { return float64(h.ValueAtQuantile(q)) / 1e3 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // Report is what a Run measured. Its JSON is that of `gridctl bench -o json`.
@@ -45,6 +47,8 @@ type Second struct {
 	Failed    uint64
 	PerSecond float64
 	P50, P99  time.Duration
+
+	latencies *hdrhistogram.Histogram // for Tally
 }
 
 // String is a progress line.

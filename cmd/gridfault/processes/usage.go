@@ -3,18 +3,16 @@ package processes
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
+	"github.com/sutra-grid/sutra-grid/internal/usage"
 )
 
 // Usage implements rig.Grid. A process that is down is left out. Heap and goroutines are those of masters: nodes and agents do not tell.
@@ -46,43 +44,12 @@ func (g *Grid) Usage() ([]rig.Usage, error) {
 // usage is what the kernel says of a process, and the size of its machine's data, which is told of the machine's own program only.
 func (t *target) usage() (rig.Usage, error) {
 	u := rig.Usage{Process: t.String()}
-	proc := fmt.Sprintf("/proc/%d", t.pid)
-	fds, err := os.ReadDir(proc + "/fd")
-	if err != nil {
-		return u, err
-	}
-	u.Files = len(fds)
-	statm, err := os.ReadFile(proc + "/statm")
-	if err != nil {
-		return u, err
-	}
-	fields := strings.Fields(string(statm))
-	if len(fields) < 2 {
-		return u, fmt.Errorf("%s/statm: %q", proc, statm)
-	}
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	u.RSSBytes = pages * int64(os.Getpagesize())
+	used, err := usage.Of(t.pid)
+	u.Files, u.RSSBytes = used.Files+used.Store, used.RSSBytes
 	if err == nil && t.node == "" {
-		u.DiskBytes, err = diskUse(t.m.dir)
+		u.DiskBytes, err = usage.Disk(t.m.dir)
 	}
 	return u, err
-}
-
-// diskUse is how much a directory's files take; those that go meanwhile take nothing.
-func diskUse(dir string) (total int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err == nil {
-			var info fs.FileInfo
-			if info, err = d.Info(); err == nil {
-				total += info.Sys().(*syscall.Stat_t).Blocks * 512
-			}
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	})
-	return total, err
 }
 
 // maxMetrics bounds a master's metrics.

@@ -12,13 +12,17 @@ import (
 
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/episode"
 	"github.com/sutra-grid/sutra-grid/cmd/gridfault/rig"
+	"github.com/sutra-grid/sutra-grid/internal/trend"
 )
 
 // SlopesFile is what a soak leaves.
 const SlopesFile = "slopes.json"
 
-// Slope is how one measure of a process went over a soak: the line of least squares through the second half of the samples, when
-// caches are warm and the logs have been cut.
+// window is of which the lowest reading counts: longer than memory takes to be collected.
+const window = time.Minute
+
+// Slope is how one measure of a process went over a soak: the trend of the second half of the samples, when caches are warm and the logs
+// have been cut.
 type Slope struct {
 	Process string  `json:"process"`
 	Measure string  `json:"measure"`
@@ -54,35 +58,20 @@ func Slopes(samples []episode.Sample) []Slope {
 	var out []Slope
 	for _, name := range names {
 		for _, m := range measures {
-			var at []time.Duration
-			var values []float64
+			var points []trend.Point
 			for _, s := range samples {
 				for _, u := range s.Processes {
 					if u.Process == name && m.of(u) > 0 {
-						at, values = append(at, s.At), append(values, m.of(u))
+						points = append(points, trend.Point{At: s.At, Value: m.of(u)})
 					}
 				}
 			}
-			if n := len(values); n > 0 {
-				out = append(out, Slope{name, m.name, values[0], values[n-1], slope(at[n/2:], values[n/2:]), n})
+			if n := len(points); n > 0 {
+				out = append(out, Slope{name, m.name, points[0].Value, points[n-1].Value, trend.Slope(trend.Lowest(points[n/2:], window)), n})
 			}
 		}
 	}
 	return out
-}
-
-// slope is the line of least squares, per hour.
-func slope(at []time.Duration, values []float64) float64 {
-	n := float64(len(values))
-	var x, y, xx, xy float64
-	for i, v := range values {
-		h := at[i].Hours()
-		x, y, xx, xy = x+h, y+v, xx+h*h, xy+h*v
-	}
-	if d := n*xx - x*x; d > 0 {
-		return (n*xy - x*y) / d
-	}
-	return 0
 }
 
 // WriteSlopes stores the slopes in dir, and shows them.
