@@ -334,9 +334,10 @@ func TestAnyHistory(t *testing.T) {
 }
 
 // checkTxnHistory: in the feed no transaction is committed twice, none is committed and finally aborted, none committed
-// under an attempt that was aborted, and no commit begins at or below the horizon before it.
+// under an attempt that was aborted, and no commit begins at or below the horizon before it. Another attempt of a committed one is aborted only
+// when the horizon has passed the commit, and the request table has forgotten it.
 func checkTxnHistory(t fatal, r *replica) {
-	committed, final, aborted := map[event.TxnID]bool{}, map[event.TxnID]bool{}, map[attemptKey]bool{}
+	commits, committed, final, aborted := map[event.TxnID]event.TxnCommitted{}, map[event.TxnID]bool{}, map[event.TxnID]bool{}, map[attemptKey]bool{}
 	var horizon event.Position
 	for _, e := range r.events(1) {
 		switch b := e.Body.(type) {
@@ -345,9 +346,11 @@ func checkTxnHistory(t fatal, r *replica) {
 				t.Fatalf("event %d commits %s, attempt %d: committed %v, final %v, aborted %v, begin %v, horizon %v", e.Seq, b.TxnID, b.Attempt,
 					committed[b.TxnID], final[b.TxnID], aborted[attemptKey{b.TxnID, b.Attempt}], b.Begin, horizon)
 			}
-			committed[b.TxnID] = true
+			committed[b.TxnID], commits[b.TxnID] = true, b
 		case event.TxnAborted:
-			if committed[b.TxnID] || final[b.TxnID] {
+			c := commits[b.TxnID]
+			forgotten := !b.Final && c.Attempt != b.Attempt && c.Begin.Compare(horizon) <= 0
+			if committed[b.TxnID] && !forgotten || final[b.TxnID] {
 				t.Fatalf("event %d aborts %s: committed %v, final %v", e.Seq, b.TxnID, committed[b.TxnID], final[b.TxnID])
 			}
 			final[b.TxnID] = b.Final
