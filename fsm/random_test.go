@@ -334,27 +334,32 @@ func TestAnyHistory(t *testing.T) {
 }
 
 // checkTxnHistory: in the feed no transaction is committed twice, none is committed and finally aborted, none committed
-// under an attempt that was aborted, and no commit begins at or below the horizon before it. Another attempt of a committed one is aborted only
-// when the horizon has passed the commit, and the request table has forgotten it.
+// under an attempt that was aborted, and no commit begins at or below the horizon before it. Another attempt of one that has ended is aborted
+// only when the horizon has passed it, and the request table may have forgotten it.
 func checkTxnHistory(t fatal, r *replica) {
-	commits, committed, final, aborted := map[event.TxnID]event.TxnCommitted{}, map[event.TxnID]bool{}, map[event.TxnID]bool{}, map[attemptKey]bool{}
+	committed, final, aborted := map[event.TxnID]uint64{}, map[event.TxnID]bool{}, map[attemptKey]bool{}
+	begun := map[event.TxnID]event.Position{} // the last attempt that the feed tells of
 	var horizon event.Position
 	for _, e := range r.events(1) {
 		switch b := e.Body.(type) {
 		case event.TxnCommitted:
-			if committed[b.TxnID] || final[b.TxnID] || aborted[attemptKey{b.TxnID, b.Attempt}] || b.Begin.Compare(horizon) <= 0 {
+			if committed[b.TxnID] != 0 || final[b.TxnID] || aborted[attemptKey{b.TxnID, b.Attempt}] || b.Begin.Compare(horizon) <= 0 {
 				t.Fatalf("event %d commits %s, attempt %d: committed %v, final %v, aborted %v, begin %v, horizon %v", e.Seq, b.TxnID, b.Attempt,
 					committed[b.TxnID], final[b.TxnID], aborted[attemptKey{b.TxnID, b.Attempt}], b.Begin, horizon)
 			}
-			committed[b.TxnID], commits[b.TxnID] = true, b
+			committed[b.TxnID] = b.Attempt
+			begun[b.TxnID] = b.Begin
 		case event.TxnAborted:
-			c := commits[b.TxnID]
-			forgotten := !b.Final && c.Attempt != b.Attempt && c.Begin.Compare(horizon) <= 0
-			if committed[b.TxnID] && !forgotten || final[b.TxnID] {
-				t.Fatalf("event %d aborts %s: committed %v, final %v", e.Seq, b.TxnID, committed[b.TxnID], final[b.TxnID])
+			ended := committed[b.TxnID] != 0 || final[b.TxnID]
+			passed := !b.Final && committed[b.TxnID] != b.Attempt && begun[b.TxnID].Compare(horizon) <= 0
+			if ended && !passed {
+				t.Fatalf("event %d aborts %s, attempt %d, final %v: committed %v, final %v", e.Seq, b.TxnID, b.Attempt, b.Final, committed[b.TxnID], final[b.TxnID])
 			}
-			final[b.TxnID] = b.Final
+			final[b.TxnID] = final[b.TxnID] || b.Final
 			aborted[attemptKey{b.TxnID, b.Attempt}] = true
+			if b.Begin.Compare(begun[b.TxnID]) > 0 {
+				begun[b.TxnID] = b.Begin
+			}
 		case event.TxnCompleted:
 			if b.Horizon.Less(horizon) {
 				t.Fatalf("event %d lowers the horizon from %v to %v", e.Seq, horizon, b.Horizon)
